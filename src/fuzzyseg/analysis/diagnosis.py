@@ -67,7 +67,7 @@ class Diagnosis(Sums):
         }
 
     def _cases(self) -> dict[str, Any]:
-        """Return share, mean score, mean lift (None without pixels), effect (lift x share) and K histogram by case."""
+        """Return each case's share, mean score and lift (None without pixels), effect (lift x share), and K histogram."""
         total, rows = max(1, int(self.pixels.sum())), {}
         for case, k, score, lift in zip((RIGHT, RESCUED, MISSED), self.pixels, self.score, self.lift, strict=True):
             pixels = int(k.sum())
@@ -81,7 +81,7 @@ class Diagnosis(Sums):
         return rows
 
     def _by_k(self) -> list[dict[str, Any]]:
-        """Return share, coverage, top-1, and means and histograms of entropy and weight, for each K that occurs."""
+        """Return, for each K that occurs, share, coverage, top-1, and means and histograms of entropy and weight."""
         total, rows = max(1, int(self.pixels.sum())), []
         for place, (right, rescued, missed) in enumerate(self.pixels.T.tolist()):
             if pixels := right + rescued + missed:

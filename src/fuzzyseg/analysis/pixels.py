@@ -20,7 +20,7 @@ UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
 
 
 class Losses(NamedTuple):
-    """Maps (B,H,W) for two losses. `hard`: cross entropy on the pseudo label. `fuzzy`: the FPL loss."""
+    """A map (B,H,W) for the `hard` loss (cross entropy on the pseudo label), and one for the `fuzzy` loss."""
 
     hard: Tensor
     fuzzy: Tensor

@@ -101,7 +101,7 @@ class Confident(Sums):
 
 
 def count_confident(logits: Tensor, target: Tensor, levels: Sequence[float] = LEVELS) -> Confident:
-    """Return the counts for a batch. logits (B,C,H,W): the teacher's. target (B,H,W): true classes, 255 for void."""
+    """Return the counts for a batch. logits (B,C,H,W): teacher logits. target (B,H,W): true classes, 255 for void."""
     with torch.no_grad():
         known = target != VOID
         confidence, label = torch.softmax(logits.float(), 1).max(1)

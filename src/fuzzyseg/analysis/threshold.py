@@ -72,7 +72,7 @@ def conformal_threshold(
     """Return the smallest threshold whose sets contain the true class of a new unit with probability `coverage`.
 
     covered (M,): coverage of the true class (0, 1 or a fraction) at each threshold, in ascending order, summed over the
-    calibration units. units: number n of calibration units. The sum must reach (n + 1) * coverage. For values of 0 and
+    calibration units. units: number of calibration units, n. The sum must reach (n + 1) * coverage. For values of 0 and
     1, this is split conformal prediction, otherwise conformal risk control (A. N. Angelopoulos et al., ICLR 2024). The
     calibration units and the new unit are assumed to be exchangeable. Returns the threshold, or the largest one if none
     suffices, and the fraction covered at it. Raises ValueError if there are no units.

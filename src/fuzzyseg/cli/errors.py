@@ -50,8 +50,8 @@ class Verb(TyperCommand):
         """Run the command. Under torchrun, only `train`, `distill` and `predict` use more than one process."""
         if ctx.info_name not in ("train", "distill", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
-                return None  # torchrun waits for the first one
-            del os.environ["WORLD_SIZE"]  # otherwise its trainings would wait for the others
+                return None  # torchrun waits for the first process
+            del os.environ["WORLD_SIZE"]  # otherwise, its training runs would wait for the other processes
             typer.echo(f"{ctx.info_name} runs on one of the {world} processes", err=True)
         return super().invoke(ctx)
 

@@ -100,7 +100,7 @@ def validate(values: Mapping[str, Any]) -> Config:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file with nested settings. Raises ConfigError that names the file."""
+    """Read a YAML file with nested settings. Raises a ConfigError that names the file."""
     try:
         with Path(path).open(encoding="utf-8") as file:
             values = parse_yaml(file.read(MAX_CHARACTERS + 1))

@@ -84,7 +84,7 @@ class Plan(Section):
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Read a plan from a YAML file. Raises ConfigError that names the file and the key."""
+    """Read a plan from a YAML file. Raises a ConfigError that names the file and the key."""
     values = read_yaml(path)
     if "arms" not in values:
         raise ConfigError(f"{path}: has no 'arms', so it is not a plan; for a single run use `fuzzyseg train {path}`")

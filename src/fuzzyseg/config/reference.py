@@ -114,7 +114,7 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is Literal:
         return " | ".join(map(str, inside))
     if origin is Annotated:
-        info = FieldInfo.from_annotation(kind)  # a title is the format of a string
+        info = FieldInfo.from_annotation(kind)  # the title, if any, is the format of a string
         return info.title or _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
         return " | ".join(_kind(each, () if each is NoneType else metadata) for each in inside)

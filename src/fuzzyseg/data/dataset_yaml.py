@@ -125,7 +125,7 @@ def _entries(value: Any, known: dict[int, float]) -> float:
 def read_description(root: Path, path: Path | None = None) -> Description:
     """Read the `dataset.yaml` of a dataset, or the file `path` in its place.
 
-    Returns an empty description if there is no `dataset.yaml`. Raises DataError that names the file and key.
+    Returns an empty description if there is no `dataset.yaml`. Raises a DataError that names the file and key.
     """
     root = root.parent if root.is_file() else root  # a manifest
     given, path = path is not None, path or root / FILE

@@ -105,7 +105,7 @@ class Item:
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """Label metadata of a public dataset. stem: pattern of its image stems. Default: it is recognised by its layout."""
+    """Label metadata of a public dataset. stem: pattern that all image stems match. Default: the layout suffices."""
 
     name: str
     classes: tuple[str, ...]

@@ -77,7 +77,7 @@ class Annotation(Model):
 
 
 class File(Model):
-    """A COCO file."""
+    """Content of a COCO file."""
 
     images: list[Image]
     annotations: list[Annotation]

@@ -1,4 +1,4 @@
-"""CVAT's export "Segmentation mask": colours in `labelmap.txt`, masks in `SegmentationClass/`."""
+"""CVAT's export format "Segmentation mask": colours in `labelmap.txt`, masks in `SegmentationClass/`."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Cvat:
         self.notes = [f"{len(entries)} labels of {path}", *classes.notes, *unlabelled]
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Return the class indices (H, W) of a colour mask, or of an index mask in file order. Raises DataError."""
+        """Return class indices (H, W) from a colour mask or from a mask of `labelmap.txt` indices. Raises DataError."""
         path = picture.origin
         stored = read_mask(path, colours=True)
         check_size(stored.shape[:2], size, picture)

@@ -73,7 +73,7 @@ class Shape(Model):
 
 
 class File(Model):
-    """A LabelMe file. imageData: the image, if embedded."""
+    """Content of a LabelMe file. imageData: encoded image, if embedded."""
 
     shapes: list[Shape]
     imagePath: str
@@ -83,7 +83,7 @@ class File(Model):
 
 
 def is_labelme(content: Json) -> bool:
-    """Return whether this is the content of a LabelMe file."""
+    """Return whether `content` comes from a LabelMe file."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
 
 
@@ -93,7 +93,7 @@ class LabelMe:
     colours: list[Colour] | None = None
 
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, *, strict: bool = False) -> None:
-        """Read and validate all files; masks are drawn later. Raises DataError that lists every invalid file.
+        """Read and validate all files; masks are drawn later. Raises a DataError that lists every invalid file.
 
         strict: treat a file with a shape of an unknown type as invalid; otherwise `mask` raises DataError for it.
         """

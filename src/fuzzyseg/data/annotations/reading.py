@@ -127,7 +127,7 @@ def _is_json(data: bytes, encoding: str) -> bool:
 
 
 def parse(model: type[M], content: Json, path: Path) -> M:
-    """Validate the content of a file. Raises DataError that names the file, key and value."""
+    """Validate the content of a file. Raises a DataError that names the file, key and value."""
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -52,7 +52,7 @@ class Finding:
 
 
 def _finding(level: Level, kind: str, what: str, advice: str, details: Iterable[Detail]) -> list[Finding]:
-    """Return a list of one finding, or an empty list if there are no details."""
+    """Return a list with one finding, or an empty list if there are no details."""
     details = tuple(details)
     return [Finding(level, kind, what, advice, details)] if details else []
 
@@ -82,7 +82,7 @@ def unmatched_masks(lists: Sequence[Files], limit: int = 20) -> list[Finding]:
 
 
 def band_mismatches(files: Sequence[FileInfo], channels: int) -> list[Finding]:
-    """Report images whose bands do not fit the network. Grey and RGB images are converted into each other."""
+    """Report images whose number of bands does not fit the network, except grey and RGB, which are converted."""
     bad = [each for each in files if each.problem is None and {each.bands, channels} not in ({channels}, {1, 3})]
     counts = sorted({each.bands for each in bad})
     advice = "convert the images to the same bands"
@@ -203,7 +203,7 @@ def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
 def missing_masks(lists: Mapping[str, Sequence[Item]], *, unusable: bool = False) -> list[Finding]:
     """Report validation images without masks, and the absence of training masks.
 
-    unusable: whether there are training masks, but invalid ones.
+    unusable: whether training masks exist but are invalid.
     """
     findings: list[Finding] = []
     if not lists.get("labelled") and not unusable:

@@ -92,7 +92,7 @@ Masks = Sequence[MaskStatistics]
 def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatistics:
     """Decode an item's mask and return its statistics. Sets `problem` instead of raising DataError."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
-    unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
+    unmapped: dict[int, tuple[int, int, int]] = {}  # value -> pixels, row and column of the first
     changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)
     try:
         for top, part in stored_parts(item):

@@ -1,4 +1,4 @@
-"""Image and mask files of a folder, their splits, and the pairing of masks with images."""
+"""Finding the image and mask files in a folder, and pairing masks with images."""
 
 import re
 from collections import Counter
@@ -126,7 +126,7 @@ def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> F
     """Pair masks with images by split and path, or by path alone where only one side has split folders.
 
     An image outside split folders belongs to the split of its mask, otherwise to train. Names match in any Unicode
-    form. notes: notes of the result. Raises DataError if a mask matches several images or an image has two masks.
+    form. notes: passed on to the result. Raises DataError if a mask matches several images or an image has two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:

@@ -25,7 +25,7 @@ def is_camvid(root: Path, description: Description) -> bool:
 
 
 def camvid(root: Path, description: Description) -> Files:
-    """List the items of `train/` with masks in `trainannot/`, and likewise of the other splits. Raises DataError."""
+    """List the items of `train/` with masks in `trainannot/`, and likewise for the other splits. Raises DataError."""
     splits = split_folders(root)
     masks = [("mask", split, _annot(folder)) for split, folder in splits]
     return pair_folders([*(("image", *each) for each in splits), *masks], [])

@@ -33,7 +33,7 @@ FREQUENCY = (0.4, 0.32, 0.28)  # of the classes within a group
 TINT = 22.0  # grey levels between the mean colours of two siblings ...
 TINT_SPREAD = 9.0  # ... and the standard deviation of one object's colour around its mean
 WAVELENGTH = (11.0, 6.5, 4.0)  # pixels, of the texture of the first, second and third sibling ...
-WAVELENGTH_SPREAD = 0.2  # ... and the relative standard deviation from object to object
+WAVELENGTH_SPREAD = 0.2  # ... and the relative standard deviation between objects
 CONTRAST = 14.0  # grey levels, of the texture
 NOISE = 9.0  # grey levels, of each pixel and channel
 

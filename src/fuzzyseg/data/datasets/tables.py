@@ -164,7 +164,7 @@ def has_manifest(root: Path, description: Description) -> bool:
 
 
 def read_manifest(root: Path, description: Description) -> Files:
-    """Return the items of a table by split. Raises DataError that names the file and line."""
+    """Return the items of a table by split. Raises a DataError that names the file and line."""
     path = _table(root)
     assert path is not None
     files, seen = Files({}), dict[Path, int]()

@@ -1,4 +1,4 @@
-"""Search for image files in a folder or with a glob pattern."""
+"""Finding image files in a folder or with a glob pattern."""
 
 import fnmatch
 import glob
@@ -102,7 +102,7 @@ def regular_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:
-    """Yield the files below a folder that are not hidden. depth: 1 for files in the folder itself; None: no limit."""
+    """Yield the non-hidden files below a folder. depth: 1 for files in the folder itself; None: no limit."""
     visited = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)

@@ -76,7 +76,7 @@ def read_image(
     601) for 1 channel, and alpha is dropped; palettes and CMYK become RGB. bands: numbers of the bands to read, from 1,
     in this order. Default: all. Without levels, 16-bit files are reduced to the high byte. with_known: if the file may
     have missing data (see `Raster.missing`), append a band that is 0 for missing pixels and 255, or 1.0, elsewhere, and
-    set missing pixels to 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError that
+    set missing pixels to 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises a DataError that
     names the file.
     """
     path, array, alpha, missing = _stored(source, box, exact=levels is not None)

@@ -26,7 +26,7 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
     """Read the stored values of a mask as (H, W) integers, or its colours as (H, W, 3 or 4) uint8.
 
     EXIF orientation is applied. Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set.
-    lossy: also read formats such as JPEG, whose compression changes values. Raises DataError that names the file.
+    lossy: also read formats such as JPEG, whose compression changes values. Raises a DataError that names the file.
     """
     if suffix_of(path) == MATLAB:
         return read_matlab_mask(path)
@@ -122,7 +122,7 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
 
 
 def palette_of(path: Path) -> list[Colour] | None:
-    """Return the colours of a palette file by index; None for other files. Raises DataError."""
+    """Return the palette of a file as a list of colours, or None if it has none. Raises DataError."""
     image = open_image(path)
     values = image.getpalette() if image.mode in ("P", "PA") else None
     return None if values is None else list(zip(values[::3], values[1::3], values[2::3], strict=True))

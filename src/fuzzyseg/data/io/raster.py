@@ -200,7 +200,7 @@ def _tiff(path: Path) -> Raster | None:
 
 
 def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
-    """Parse the text of the tag GDAL_NODATA. Returns None if it is missing or the dtype cannot represent the value."""
+    """Parse the GDAL_NODATA tag, a text. Returns None if it is missing or the dtype cannot represent its value."""
     try:
         value = float(str(tags[42113]).strip("\0 "))
     except (KeyError, ValueError):

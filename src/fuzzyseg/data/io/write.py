@@ -54,7 +54,7 @@ def class_colours(count: int) -> list[Colour]:
 
 
 def default_colours(count: int) -> list[Colour]:
-    """Return `count` distinct colours: bits of the class index, lowest first, set the highest bits of r, g, b (VOC)."""
+    """Return the first `count` VOC colours: bits of the class index, lowest first, set the high bits of r, g, b."""
     colours = []
     for index in range(count):
         colour = [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Distinct values, classes and pixel counts of the masks of a dataset."""
+"""Distinct values, classes and pixel counts in the masks of a dataset."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -34,7 +34,7 @@ def read_lines(path: Path, errors: str = "strict") -> list[str]:
 def read_names(path: Path) -> list[str]:
     """Read class names in index order, one per line. Skips `__ignore__`; `_background_` becomes `background`.
 
-    Raises DataError that names the line.
+    Raises a DataError that names the line.
     """
     lines = numbered_lines(path)
     names: dict[str, int] = {}
@@ -127,7 +127,7 @@ def delimiter(head: str) -> str:
 
 
 def read_class_table(path: Path) -> list[Label]:
-    """Read the class name and colour in each line of a class table. Raises DataError that names the line."""
+    """Read the class name and colour in each line of a class table. Raises a DataError that names the line."""
     lines = read_lines(path)
     columns = [_columns(path).index(name) for name in COLUMNS]
     labels = []
@@ -140,7 +140,7 @@ def read_class_table(path: Path) -> list[Label]:
 def read_labelmap(path: Path) -> list[Label]:
     """Read CVAT's `labelmap.txt`: lines `name:r,g,b:parts:actions` and comments (#). Parts and actions are ignored.
 
-    Raises DataError that names the line.
+    Raises a DataError that names the line.
     """
     labels = []
     for number, line in numbered_lines(path).items():

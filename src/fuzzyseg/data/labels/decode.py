@@ -1,4 +1,4 @@
-"""Decoding of mask files into class indices according to their encoding."""
+"""Decoding mask files into class indices, according to their encodings."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -103,8 +103,8 @@ def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
 def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> list[Colour]:
     """Return the class colours, sorted. Raises DataError if they are ambiguous.
 
-    snap: treat doubtful colours as no classes, and assign their pixels to the nearest class. Frequent colours that are
-    close to each other still raise an error, because each may be a class or a compression artefact.
+    snap: doubtful colours are not classes, and their pixels are assigned to the nearest class. Frequent colours that
+    are close to each other still raise an error, because each may be a class or a compression artefact.
     """
     total = sum(counts.values())
     distinct: list[Colour] = []

@@ -26,8 +26,8 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
     Colours determine the classes if they are named (declared, or known from the training data) and contradict the
     indices. The palettes of all files are compared; pixels are read only if the palettes disagree.
 
-    items: masks of all splits; those without a palette are skipped. Raises DataError if a colour has no name, and
-    either index and colour or two files (on the colour of an index) disagree.
+    items: masks of all splits; those without a palette are skipped. Raises DataError if a colour has no name and either
+    its index contradicts it, or two files disagree on the colour of an index.
     """
     if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
         return None

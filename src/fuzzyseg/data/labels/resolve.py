@@ -85,7 +85,7 @@ def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
 
 
 def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour] | None) -> Resolved:
-    """Resolve the labels of colour-coded masks, from colours that are declared, else the fallback's, else detected.
+    """Resolve the labels of colour-coded masks from declared colours, else from the fallback, else by detection.
 
     void: additional void colours of palette masks. None: not palette masks.
     """

@@ -92,7 +92,7 @@ class DiskCache:
                         np.save(file, entry.array)
                         used += file.tell()
                     if used <= self.limit:
-                        self._used.write_text(str(used))  # before the file: after a crash, it is at most too large
+                        self._used.write_text(str(used))  # first: after a crash, it can only be too large
                         os.replace(part, path)
                 finally:
                     part.unlink(missing_ok=True)

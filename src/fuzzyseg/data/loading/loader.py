@@ -96,7 +96,7 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
 
 
 class Loader:
-    """Loader of the batches of all streams, for one of `world` training processes.
+    """Loads the batches of all streams for one of `world` training processes.
 
     streams: by name. sources: items of "labelled", "unlabelled" and "all"; masks are read only for "labelled". reader:
     see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over all
@@ -157,7 +157,7 @@ class Loader:
         """Yield this process's micro-batches (stream -> Batch, on the CPU) for the steps start to stop - 1.
 
         Weights that apply to step s must be published before step s - 15 is requested. Workers stop when the iterator
-        is closed or exhausted. Raises DataError that names the file, including if a worker died while reading it.
+        is closed or exhausted. Raises a DataError that names the file, including if a worker died while reading it.
         """
         pending: deque[_Task] = deque()
         reached = [start]

@@ -39,7 +39,7 @@ class Kinds:
 
     @property
     def levels(self) -> Levels | None:
-        """None for 8-bit images, otherwise `Levels` with the dtypes' range (unless `measured_range`)."""
+        """None for 8-bit images, otherwise the default `Levels`, which are sufficient unless `measured_range`."""
         return None if set(self.dtypes) == {"uint8"} else Levels()
 
     @property
@@ -53,7 +53,7 @@ class Kinds:
 
 
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
-    """Read the bands and dtypes in headers. Raises DataError that names an unreadable file."""
+    """Read the bands and dtypes in headers. Raises a DataError that names an unreadable file."""
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
     colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
@@ -77,7 +77,7 @@ def measure(
     """Measure the statistics of up to 200 evenly spaced images.
 
     levels: declared value range. Default: the range of the dtypes, or a measured one. NaN (missing data) is ignored.
-    Raises DataError that names the file.
+    Raises a DataError that names the file.
     """
     own_range = kinds.measured_range and levels is None
     scale = None if own_range else levels or kinds.levels

@@ -106,7 +106,7 @@ class Reader:
         The image is uint8, or float32 scaled to [0, 1] if a value range (data.low, data.high) is set. Images are
         resized with antialiased bilinear interpolation, masks with nearest-neighbour interpolation. An image that may
         have missing data is (C+1,H,W): the last band marks known pixels, and the mask is void elsewhere (see
-        `with_known` in `read_image`). Modifying the tensors never changes the cache. Raises DataError that names the
+        `with_known` in `read_image`). Modifying the tensors never changes the cache. Raises a DataError that names the
         file.
         """
         entry = self._entry("image", item.image, item)

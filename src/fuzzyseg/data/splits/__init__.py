@@ -1,1 +1,1 @@
-"""Splitting of datasets into labelled, unlabelled, validation and test images."""
+"""Splitting datasets into labelled, unlabelled, validation and test images."""

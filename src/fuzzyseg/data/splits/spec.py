@@ -1,4 +1,4 @@
-"""Parsing of image selections: counts, fractions, folds and list files."""
+"""Parsing image selections: counts, fractions, folds and list files."""
 
 import re
 from collections.abc import Sequence
@@ -62,8 +62,8 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held_out: Sequence[
     Lines starting with # are comments. Names in quotation marks have the format of `quoted`. Published lists are
     supported (see `tables.fields`): in `image mask` lines, only the image is used. If such a line, or one with a
     leading slash, refers to another layout of the dataset (CPS on Cityscapes), the image is matched by stem. held_out:
-    validation and test images, for error messages. Raises DataError that names the file and line if no image or several
-    images match.
+    validation and test images, for error messages. Raises a DataError with file and line if no image or several images
+    match.
     """
     lines = numbered_lines(path, "surrogateescape")
     names: dict[str, list[Item]] = {}

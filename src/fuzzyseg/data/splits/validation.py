@@ -146,7 +146,7 @@ def keys_of(items: Sequence[Item], group: str) -> dict[str, str]:
 
 
 def without_validation(items: list[Item], val: list[Item], kept: set[str], group: str | None) -> tuple[list[Item], str]:
-    """Return the items that are not in `val` and, unless `kept`, not in its groups either, and a note."""
+    """Return the items outside `val` and, unless listed in `kept`, outside its groups, and a note."""
     val_names = {item.name for item in val}
     train = [item for item in items if item.name not in val_names]
     if group is None:

@@ -51,7 +51,7 @@ class Large:
 def chosen_place(
     mask: Tensor | Large, rows: Tensor, columns: Tensor, label: int, choose: Callable[[int], int]
 ) -> tuple[int, int] | None:
-    """Choose a pixel of mask[rows][:, columns] with a given label. Returns its row and column, or None without any.
+    """Choose a pixel of mask[rows][:, columns] with a given label, and return its row and column (None without any).
 
     choose(n): returns which of the n candidates, in row-major order, to use. rows, columns: in ascending order. A mask
     in a file is read in strips.

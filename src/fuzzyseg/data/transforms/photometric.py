@@ -23,7 +23,7 @@ Change = tuple[int, float]
 """Kind and amount of a transform. The amount is a factor, except for HUE (a rotation in [-0.5, 0.5]), BLUR (the
 standard deviation in pixels) and SHIFT (an offset in units, [0, 1] for uint8)."""
 
-_MAX_CHANGES = 6  # maximum number of transforms of a strong view: four of jitter, grey, blur
+_MAX_CHANGES = 6  # maximum number of transforms of a strong view: four jitter transforms, grey, blur
 _NONE = -1
 
 
@@ -71,7 +71,7 @@ class Colours:
 
     def apply(self, part: Tensor, changes: Sequence[Change]) -> Tensor:
         """Apply the transforms in order. Hue is skipped unless the image has three bands."""
-        functions = (self.brightness, self.contrast, self.saturation, turned, blurred, shifted)  # in the order of kinds
+        functions = (self.brightness, self.contrast, self.saturation, turned, blurred, shifted)  # indexed by kind
         for kind, amount in changes:
             part = functions[kind](part, amount)
         return part
