@@ -67,7 +67,10 @@ class Diagnosis(Sums):
         }
 
     def _cases(self) -> dict[str, Any]:
-        """Return each case's share, mean score and lift (None without pixels), effect (lift x share), and K histogram."""
+        """Return each case's share, mean score, mean lift, effect (lift x share) and K histogram.
+
+        Means are None without pixels.
+        """
         total, rows = max(1, int(self.pixels.sum())), {}
         for case, k, score, lift in zip((RIGHT, RESCUED, MISSED), self.pixels, self.score, self.lift, strict=True):
             pixels = int(k.sum())

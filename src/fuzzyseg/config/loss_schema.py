@@ -46,8 +46,9 @@ class CalibratedConfig(Section):
 
 
 class ConformalConfig(Section):
-    """Split-conformal T, for `loss.threshold=conformal:...`; held-out images, steps between calibrations and range of T
-    are those of `loss.calibrated`."""
+    """Split-conformal T, for `loss.threshold=conformal:...`. The held-out images, the steps between calibrations and
+    the range of T are set in `loss.calibrated`.
+    """
 
     per_class: bool = False
     """One T for each class, selected by the teacher's most probable class."""
