@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fuzzyseg.data.check.report import Report
 
 LIST, EVERY = 10, 5.0
-"""Files listed per finding; seconds between progress lines if stderr is not a terminal."""
+"""Number of files listed per finding, and seconds between progress lines if stderr is not a terminal."""
 
 
 @takes(*map(setting, ("more", "unlabelled", "labelled", "val", "seed", "snap")))

@@ -53,7 +53,7 @@ def distill(
 
         def progress(done: int, total: int) -> None:
             show(done, total)
-            if done == total:  # the training shows another bar
+            if done == total:  # training shows a separate bar
                 bar.close()
 
         finish(lambda: carry_out(teacher, config, labels=labels, resume=resume, progress=progress), config, imports)

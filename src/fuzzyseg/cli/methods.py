@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fuzzyseg.methods import Method
 
 LISTING = Path(__file__).with_suffix(".json")
-"""Facts about the built-in methods, stored by `write_listing`, because importing their classes imports torch."""
+"""Descriptions of the built-in methods, stored by `write_listing`, because importing their classes imports torch."""
 
 _FPL = {
     "native": "native: replaces the paper's pseudo labels",
@@ -84,7 +84,7 @@ def methods(
 
 
 def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the facts of all methods by name, and all loss names. Custom methods and losses, if any, are imported."""
+    """Return the descriptions of all methods, by name, and all loss names. Imports custom methods and losses."""
     listing: dict[str, dict[str, Any]] = json.loads(LISTING.read_text(encoding="utf-8"))
     if not imports and not any(entry_points(group=f"fuzzyseg.{kind}") for kind in ("methods", "losses")):
         return listing, list(LOSSES)
@@ -95,7 +95,7 @@ def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[s
 
 
 def facts(method: type[Method]) -> dict[str, Any]:
-    """Return the declarations of a method, as shown in the list."""
+    """Return the description of a method, as shown by `fuzzyseg methods`."""
     paper_loss, fields = method.paper_loss, method.Config.model_fields
     settings = {key: f"{description(field)} [default: {written(field.default)}]" for key, field in fields.items()}
     return {

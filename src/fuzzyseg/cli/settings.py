@@ -29,7 +29,7 @@ def settings(
     """
     options = {SETTINGS[name][0]: flag(name) for name in OPTIONS}
     selected = list(all_settings(options)) if name is None else chosen(name, options)
-    width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None  # at which text is wrapped
+    width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None  # wrap width
     for line in markdown(selected) if as_markdown else plain(selected, width):
         typer.echo(line)
     if name is None and not as_markdown:

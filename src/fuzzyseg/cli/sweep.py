@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 EVERY = 300.0
 """Seconds between progress lines if stderr is not a terminal."""
 SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled", "seed", "init", "out", "stop_at")]
-"""Options of `train` that apply to all runs."""
+"""Options of `train` that apply to every run."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
     option("results", str, metavar="DIR", help="Folder of results; runs with one are skipped. [default: OUT/rows]"),
@@ -106,7 +106,7 @@ def sweep(
 def carry_out(plan: Plan, recipe: Given, single: Given, out: str, given: Given, **choice: Any) -> None:
     """Run a plan with a progress display, print its table, and set the exit code.
 
-    recipe, single: result of `read_settings`. choice: further arguments of `Grid`.
+    recipe, single: result of `read_settings`. choice: additional keyword arguments of `Grid`.
     """
     from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
     from fuzzyseg.experiment.sweeps import Grid
@@ -147,7 +147,7 @@ def read_settings(words: list[str] | None, given: Given) -> tuple[dict[str, Any]
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """Yield a function that prints a line, and one that shows `Progress`: live on a terminal, else periodically."""
+    """Yield a function that prints a line, and one that displays `Progress`: live on a terminal, else periodically."""
     from fuzzyseg.data.text import printable
 
     console, due = terminal(stderr=True), time.monotonic() + EVERY
@@ -171,7 +171,7 @@ def _watched() -> Iterator[Any]:
 
 
 def run_text(run: RunState) -> str:
-    """Format as `cps_fuzzy-s0: step 300/2000, loss 0.43, mIoU 40.12 %, ETA 0:12:00`, omitting unknown values."""
+    """Format a run as `cps_fuzzy-s0: step 300/2000, loss 0.43, mIoU 40.12 %, ETA 0:12:00`, omitting unknown values."""
     loss = "" if run.loss is None else f", loss {run.loss:.4g}"
     score = "" if run.score is None else f", mIoU {100 * run.score:.2f} %"
     return f"{run.name}: step {run.step}/{run.steps}{loss}{score}{_eta(run.seconds_left)}"

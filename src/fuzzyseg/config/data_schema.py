@@ -1,4 +1,4 @@
-"""Settings of the data and of augmentation."""
+"""Settings for data and augmentation."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from fuzzyseg.config.base import Numbers, OptionalSize, Section, Texts
 
 
 class DataConfig(Section):
-    """The data."""
+    """Dataset, splits, normalisation and caching."""
 
     root: str | None = None
     """Folder with the images (and masks), or a table of them; the layout is detected."""
@@ -82,7 +82,7 @@ class DataConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random geometry and weak colour jitter of all training images, and the blur of strong views."""
+    """Random scale, flips and weak colour jitter of all training images, and the blur of strong views."""
 
     scale: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest factor of the random scale, applied before the crop."""

@@ -1,4 +1,4 @@
-"""Loading of YAML files and dotted overrides into a `Config`. Errors name the key and the nearest known key."""
+"""Conversion of YAML files and dotted overrides to a `Config`. Errors name the key and the nearest known key."""
 
 import difflib
 import reprlib
@@ -64,9 +64,9 @@ def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def unknown(key: str, known: Iterable[str] | None = None) -> str:
-    """Return 'unknown setting KEY' with the nearest name and settings with the same last part in other sections.
+    """Return 'unknown setting KEY' with suggestions: the nearest name, and settings of that name in other sections.
 
-    known: names in the same section. Default: those of its section in `Config`.
+    known: names in the same section. Default: those in `Config`.
     """
     parent, dot, last = key.rpartition(".")
     every = list(_names(Config))
@@ -76,7 +76,7 @@ def unknown(key: str, known: Iterable[str] | None = None) -> str:
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
-    """Format a pydantic error: key, value found, value expected, nearest known key."""
+    """Format a pydantic error, with the key, the value found, the value expected and the nearest known key."""
     lines = []
     for item in error.errors():
         place = tuple(part for part in item["loc"] if "[" not in str(part))  # without the names of union members
@@ -100,7 +100,7 @@ def validate(values: Mapping[str, Any]) -> Config:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file with nested settings. Raises ConfigError naming the file."""
+    """Read a YAML file with nested settings. Raises a ConfigError that names the file."""
     try:
         with Path(path).open(encoding="utf-8") as file:
             values = parse_yaml(file.read(MAX_CHARACTERS + 1))
@@ -147,7 +147,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _count(values: Any, limit: int) -> int:
-    """Return `limit` minus the number of values with aliases expanded. Raises ConfigError if it is negative."""
+    """Return `limit` minus the number of values, with aliases expanded. Raises ConfigError if it is negative."""
     parts = [*values, *values.values()] if isinstance(values, dict) else values if isinstance(values, list) else ()
     for part in parts:
         limit = _count(part, limit - 1)
@@ -198,9 +198,9 @@ def nested(values: Any) -> Any:
 
 
 def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str, Any]) -> Config:
-    """Return the configuration overridden by keywords: short or dotted names, or sections. Raises ConfigError.
+    """Return the configuration, overridden by keyword arguments: short or dotted names, or sections.
 
-    config: a `Config`, or a mapping of settings, nested or with dotted keys.
+    config: a `Config`, or a mapping of settings, nested or with dotted keys. Raises ConfigError.
     """
     values = config.model_dump() if isinstance(config, Config) else nested(config or {})
     for name, value in given.items():
@@ -212,5 +212,5 @@ def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str,
 
 
 def dump_yaml(config: Config) -> str:
-    """Return the configuration as YAML, which `read_yaml` can read."""
+    """Return the configuration as YAML text for `read_yaml`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

@@ -19,7 +19,7 @@ class ScheduleConfig(Section):
 
 
 class AdaptiveConfig(Section):
-    """The threshold T of each pixel, for `loss.threshold=adaptive` (A-FPL)."""
+    """Per-pixel threshold T, for `loss.threshold=adaptive` (A-FPL)."""
 
     candidates: tuple[float, ...] = Field((0.85, 0.9, 0.95), json_schema_extra=PAPER)
     """Candidates for T, in (0, 1], in ascending order."""
@@ -46,8 +46,9 @@ class CalibratedConfig(Section):
 
 
 class ConformalConfig(Section):
-    """Split-conformal T, for `loss.threshold=conformal:...`; held-out images, steps between calibrations and range of T
-    are those of `loss.calibrated`."""
+    """Split-conformal T, for `loss.threshold=conformal:...`. The held-out images, the steps between calibrations and
+    the range of T are set in `loss.calibrated`.
+    """
 
     per_class: bool = False
     """One T for each class, selected by the teacher's most probable class."""
@@ -103,7 +104,7 @@ class LossConfig(Section):
 
     @property
     def policy(self) -> str:
-        """Policy of T: `number`, or the policy's name without the coverage."""
+        """Name of the policy for T, without the coverage; `number` for a fixed T."""
         return self.threshold.partition(":")[0] if isinstance(self.threshold, str) else "number"
 
     @property

@@ -1,4 +1,4 @@
-"""Reference of all settings, generated from the models: `fuzzyseg settings` and `docs/settings.md`."""
+"""Reference of all settings, generated from the config models, for `fuzzyseg settings` and `docs/settings.md`."""
 
 import inspect
 import json
@@ -32,8 +32,11 @@ _KINDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "num
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. section, name: dotted names. kind: possible values. default: formatted as on the command line.
-    about: description, source and option."""
+    """A setting in the reference.
+
+    section, name: dotted names. kind: allowed values. default: formatted as on the command line. about: description,
+    source and option.
+    """
 
     section: str
     name: str
@@ -43,7 +46,7 @@ class Setting:
 
 
 def all_settings(options: Mapping[str, str], model: type[BaseModel] = Config, section: str = "") -> Iterator[Setting]:
-    """Yield all settings, grouped by section. options: setting -> option of `fuzzyseg train`."""
+    """Yield all settings, grouped by section. options: maps settings to options of `fuzzyseg train`."""
     inner = {}
     for key, info in model.model_fields.items():
         name = f"{section}.{key}".lstrip(".")
@@ -61,7 +64,7 @@ def all_settings(options: Mapping[str, str], model: type[BaseModel] = Config, se
 def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     """Return the settings of a section and its subsections, one setting, or all settings whose last part is `name`.
 
-    Raises ConfigError with the nearest known name.
+    Raises ConfigError, suggesting the nearest known name.
     """
     settings = list(all_settings(options))
     matching = [each for each in settings if f"{each.name}.".startswith(f"{name}.")]
@@ -102,7 +105,7 @@ def description(info: FieldInfo) -> str:
 
 
 def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
-    """Describe the values of a type. metadata: pydantic metadata with bounds."""
+    """Describe the values that a type allows. metadata: pydantic metadata with bounds."""
     origin, inside = get_origin(kind), get_args(kind)
     if kind == Size:
         return "HxW"
@@ -111,7 +114,7 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is Literal:
         return " | ".join(map(str, inside))
     if origin is Annotated:
-        info = FieldInfo.from_annotation(kind)  # a title is the format of a string
+        info = FieldInfo.from_annotation(kind)  # the title, if any, is the format of a string
         return info.title or _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
         return " | ".join(_kind(each, () if each is NoneType else metadata) for each in inside)
@@ -129,14 +132,14 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def written(value: Any, kind: Any = None) -> str:
-    """Format a default as on the command line."""
+    """Format a default value as on the command line."""
     if kind == Size and value is not None:
         return "x".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def plain(shown: Iterable[Setting], width: int | None = None) -> Iterator[str]:
-    """Yield settings as text: one line each or, if a width is given, the name and a wrapped description."""
+    """Yield settings as text: one line each or, given a width, the name and a wrapped description."""
     for number, (section, settings) in enumerate(groupby(shown, lambda each: each.section)):
         yield from [""] * (number > 0)
         title = f"{section}: {_about(section)}" if section else _about(section)

@@ -1,4 +1,4 @@
-"""`dataset.yaml`: label metadata declared by the user. All keys are optional."""
+"""`dataset.yaml`, the label metadata declared by the user. All keys are optional."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Channel = Annotated[int, Field(ge=0, le=255)]
 _Colour = tuple[_Channel, _Channel, _Channel]
 _Value = Annotated[int, Field(ge=LOWEST, le=65535)]
 _HIDDEN = {"colours_of": "colours", "ignore_also": "ignore_index"}
-"""Internal field -> key in the file."""
+"""Maps internal fields to keys in the file."""
 
 
 class Description(BaseModel):
@@ -123,9 +123,9 @@ def _entries(value: Any, known: dict[int, float]) -> float:
 
 
 def read_description(root: Path, path: Path | None = None) -> Description:
-    """Read the file `path`, or a dataset's `dataset.yaml`. Without either, return an empty description.
+    """Read the `dataset.yaml` of a dataset, or the file `path` in its place.
 
-    Raises DataError with the file and key.
+    Returns an empty description if there is no `dataset.yaml`. Raises a DataError that names the file and key.
     """
     root = root.parent if root.is_file() else root  # a manifest
     given, path = path is not None, path or root / FILE

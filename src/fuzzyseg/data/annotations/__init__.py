@@ -75,9 +75,9 @@ def write_dataset(
 ) -> tuple[dict[str, int], list[DataError]]:
     """Write `out/images`, `out/masks` and, last, `out/dataset.yaml`.
 
-    Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
-    numbers of images and masks, and one error per picture that was not written. Raises DataError if `out` is not empty,
-    if two pictures share a name or an image, or on write errors; no partial file is left.
+    Images are copied unchanged. Masks are 8-bit index PNGs of the image size with EXIF orientation applied. Returns the
+    numbers of images and masks, and one error per image that was not written. Raises DataError if `out` is not empty,
+    if two entries share a name or an image file, or on write errors. No partial files are left behind.
     """
     check_empty(out)
     if duplicates := repeated([picture.name for picture in source.pictures]):
@@ -123,7 +123,7 @@ def check_empty(out: Path) -> None:
 
 
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
-    """Copy the image and write its mask, if it has one. Returns whether it has. On failure, no file is left behind."""
+    """Copy the image and write its mask, if any. Returns whether it has one. On failure, no file is left behind."""
     if picture.image is not None:
         data, suffix = read_bytes(picture.image), picture.image.suffix.lower()
     else:

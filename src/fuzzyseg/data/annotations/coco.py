@@ -48,7 +48,7 @@ class Category(Model):
 
 
 class RunLengths(Model):
-    """Run lengths in pixels, alternately outside and inside the object, in column-major order; a list or a string."""
+    """Run lengths in pixels, alternately outside and inside the object, in column-major order."""
 
     size: list[NonNegativeInt]
     counts: list[NonNegativeInt] | str
@@ -77,7 +77,7 @@ class Annotation(Model):
 
 
 class File(Model):
-    """A COCO file."""
+    """Content of a COCO file."""
 
     images: list[Image]
     annotations: list[Annotation]
@@ -85,7 +85,10 @@ class File(Model):
 
 
 def lacking(content: Json) -> list[str]:
-    """Return the COCO lists that `content` lacks, such as categories for captions; all if it is not an object."""
+    """Return the required COCO lists that are missing in `content`, such as `categories` in caption files.
+
+    Returns all of them if `content` is not an object.
+    """
     return [key for key in File.model_fields if not (isinstance(content, dict) and isinstance(content.get(key), list))]
 
 
@@ -112,12 +115,15 @@ class _Entry:
 
 
 class Coco:
-    """Annotations of one COCO file, or of all in a folder, where file and folder names determine the split folders."""
+    """Annotations of one COCO file, or of all COCO files in a folder.
+
+    In a folder, the names of files and folders determine the splits.
+    """
 
     colours: list[Colour] | None = None
 
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, left: list[Path]) -> None:
-        """Read and validate all files; masks are drawn later. left: ignored JSON files. Raises DataError."""
+        """Read and validate all files; masks are drawn later. left: JSON files that are ignored. Raises DataError."""
         above = source.parent
         self._root = source if source.is_dir() else above.parent if above.name == "annotations" else above
         self._entries: dict[str, _Entry] = {}
@@ -265,7 +271,7 @@ def decompress(text: str, where: str) -> list[int]:
 
 
 def _pixels(segmentation: list[list[float]] | RunLengths, size: Size) -> NDArray[np.bool_]:
-    """Return an object's mask (H, W), as `COCO.annToMask` does; the class `COCO` requires a file and prints."""
+    """Return an object's mask (H, W), like `COCO.annToMask`, whose class needs a file and prints to stdout."""
     if not isinstance(segmentation, list):
         runs = _runs(segmentation)
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T

@@ -1,4 +1,4 @@
-"""Inspection of one image or mask file, read as in training."""
+"""Inspection of single image and mask files, decoded as in training."""
 
 import hashlib
 from collections.abc import Iterable
@@ -51,9 +51,9 @@ class FileInfo:
 
 
 def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
-    """Decode the whole file and return its properties. Sets `problem` instead of raising DataError.
+    """Decode a whole file and return its properties. Sets `problem` instead of raising DataError.
 
-    windows: decode a file that is too large for memory in blocks, with the same result.
+    windows: whether to decode a file that is too large for memory in blocks, which gives the same result.
     """
     try:
         if path.stat().st_size == 0:

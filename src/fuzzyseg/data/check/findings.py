@@ -1,4 +1,4 @@
-"""Findings of a dataset check: problem, files and remedy."""
+"""Findings of a dataset check, each with the problem, the files and a remedy."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,13 +52,13 @@ class Finding:
 
 
 def _finding(level: Level, kind: str, what: str, advice: str, details: Iterable[Detail]) -> list[Finding]:
-    """Return a list of one finding, or an empty list if there are no details."""
+    """Return a list with one finding, or an empty list if there are no details."""
     details = tuple(details)
     return [Finding(level, kind, what, advice, details)] if details else []
 
 
 def from_message(kind: str, what: str, message: str) -> Finding:
-    """Return an error finding for a message that contains the remedy, such as that of a DataError."""
+    """Return an error finding for a message that contains the remedy, such as the message of a DataError."""
     return Finding("error", kind, what, "correct it as described, then check again", ({"text": message},))
 
 
@@ -82,7 +82,7 @@ def unmatched_masks(lists: Sequence[Files], limit: int = 20) -> list[Finding]:
 
 
 def band_mismatches(files: Sequence[FileInfo], channels: int) -> list[Finding]:
-    """Report images whose bands do not fit the network. Grey and RGB images are converted into each other."""
+    """Report images whose number of bands does not fit the network, except grey and RGB, which are converted."""
     bad = [each for each in files if each.problem is None and {each.bands, channels} not in ({channels}, {1, 3})]
     counts = sorted({each.bands for each in bad})
     advice = "convert the images to the same bands"
@@ -173,7 +173,7 @@ def undeclared_void(names: Sequence[str], masks: Masks, colours: Sequence[Colour
 
 
 def note_undeclared_void(dataset: DataSet, items: Sequence[Item]) -> list[str]:
-    """Return the findings of `undeclared_void` in sampled masks as warnings, if the class names are generated."""
+    """Return the findings of `undeclared_void` on sampled masks as warnings, if class names are generated."""
     if not is_generated(dataset.classes[-1]):
         return []
     masks, left = [], SAMPLED_PIXELS
@@ -192,7 +192,7 @@ def _unmapped(item: Item, mask: MaskStatistics) -> Detail:
 
 
 def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
-    """Report training or evaluation masks in which every pixel is void; an error only if all masks are."""
+    """Report training or evaluation masks that are entirely void: an error if all masks are, otherwise a warning."""
     bad = [item for item, mask in zip(items, masks, strict=True) if mask.all_void]
     advice = "annotate them, or delete them (their images are then used without masks): they do not contribute"
     details = ({"file": str(item.mask), "text": f"{item.mask}: every pixel is void"} for item in bad)
@@ -201,7 +201,10 @@ def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
 
 
 def missing_masks(lists: Mapping[str, Sequence[Item]], *, unusable: bool = False) -> list[Finding]:
-    """Report validation images without a mask, and a lack of training masks. unusable: some exist but are invalid."""
+    """Report validation images without masks, and the absence of training masks.
+
+    unusable: whether training masks exist but are invalid.
+    """
     findings: list[Finding] = []
     if not lists.get("labelled") and not unusable:
         advice = "add masks of the same names for some images to the mask folder"

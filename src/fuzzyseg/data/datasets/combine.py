@@ -1,4 +1,4 @@
-"""Merging of datasets, and addition of images without masks."""
+"""Merging datasets, and adding images without masks."""
 
 import glob
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Folder layout: `images/` and `masks/` with equal file names."""
+"""Folder layout: `images/` and `masks/` with matching file names."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ EXPECTED = "images/ and masks/ (each may have train/, val/, test/; or train/imag
 
 
 def matches(root: Path, description: Description) -> bool:
-    """Return whether an image folder of the expected name exists."""
+    """Return whether an image folder with the expected name exists."""
     images, masks = description.images or "images", description.masks or "masks"
     if ade20k_place(root) == root and not (root / masks).is_dir():
         return False  # ADE20K names its mask folder differently
@@ -22,9 +22,9 @@ def matches(root: Path, description: Description) -> bool:
 
 
 def list_files(root: Path, description: Description) -> Files:
-    """List the items of each split; split folders may be above (`train/images`) or below (`images/train`).
+    """List the items of each split.
 
-    Raises DataError.
+    Split folders may contain the image folder (`train/images`) or be inside it (`images/train`). Raises DataError.
     """
     names = {"image": description.images or "images", "mask": description.masks or "masks"}
     images, masks = ((root / name).resolve() for name in names.values())

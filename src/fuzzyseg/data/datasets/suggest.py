@@ -1,4 +1,4 @@
-"""Hints at the folders that the user probably meant, if no dataset or no mask is found."""
+"""Hints about the folders that the user probably meant, if no dataset or no mask is found."""
 
 import os
 import re
@@ -20,7 +20,10 @@ _MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECAS
 
 
 def suggest_masks(root: Path, images: Sequence[Path]) -> str:
-    """Return a hint at up to three folders beside the image folders with the same file names; empty if none match."""
+    """Return a hint about up to three folders, beside the image folders, that contain files of the same names.
+
+    Returns an empty string if there are none.
+    """
     matches: Counter[str] = Counter()
     for folder in images:
         names = _names(folder)
@@ -35,7 +38,10 @@ def suggest_masks(root: Path, images: Sequence[Path]) -> str:
 
 
 def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
-    """Return a hint at datasets inside or above `root`, or else at two of its folders that share file names."""
+    """Return a hint about datasets inside or above `root`, or else about two of its folders that share file names.
+
+    Returns an empty string if there are none.
+    """
     inside = [folder for folder in _folders(root) if is_dataset(folder)]
     if inside:
         level = min(len(folder.parts) for folder in inside)

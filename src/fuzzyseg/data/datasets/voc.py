@@ -89,7 +89,10 @@ def _place(root: Path) -> Path | None:
 
 
 def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
-    """Return SegmentationClassAug, or SBD's folder in `root`, in VOC2012 or next to VOCdevkit, and its masks."""
+    """Return the folder with additional masks, and the masks by name.
+
+    The folder is SegmentationClassAug, or that of SBD in `root`, in VOC2012 or next to VOCdevkit.
+    """
     if (base / AUGMENTED).is_dir():
         return base / AUGMENTED, image_files(base / AUGMENTED)[0]
     siblings = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]

@@ -1,4 +1,4 @@
-"""Reading and writing of mask files as stored values or colours."""
+"""Reading and writing mask files, as stored values or colours."""
 
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ LOSSY = ("JPEG", "MPO", "JPEG2000")
 """Formats with lossy compression. JPEG 2000 can be lossless, but files do not reliably declare it."""
 
 RUN_LENGTHS = (1, 2)
-"""BMP compressions (run-length encoding) in which missing rows go undetected: they are read as zeros."""
+"""BMP compressions (run-length encoding) for which missing rows are read as zeros, without an error."""
 
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
-    """Read the stored values of a mask, upright (EXIF): (H, W) integers, or (H, W, 3 or 4) uint8 colours.
+    """Read the stored values of a mask as (H, W) integers, or its colours as (H, W, 3 or 4) uint8.
 
-    Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set. lossy: also read formats such
-    as JPEG, whose compression changes values. Raises DataError with the file name.
+    EXIF orientation is applied. Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set.
+    lossy: also read formats such as JPEG, whose compression changes values. Raises a DataError that names the file.
     """
     if suffix_of(path) == MATLAB:
         return read_matlab_mask(path)
@@ -67,9 +67,9 @@ def _stored(image: Image.Image, path: Path, colours: bool) -> NDArray[np.integer
 
 
 def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integer]:
-    """Like `read_mask`, for a TIFF or NumPy file or a box of it. Raises DataError.
+    """Like `read_mask`, for a TIFF or NumPy file, or for a box of it. Raises DataError.
 
-    Pixels with the value declared for missing data are void: 255, or transparent. Undeclared NaN raises an error.
+    Pixels with the value declared for missing data are void (255, or transparent). Undeclared NaN raises an error.
     """
     array, path = raster.read(box), raster.path
     if len(raster.pages) > 1:
@@ -122,7 +122,7 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
 
 
 def palette_of(path: Path) -> list[Colour] | None:
-    """Return the colours of a palette file by index; None for other files. Raises DataError."""
+    """Return the palette of a file as a list of colours, or None if it has none. Raises DataError."""
     image = open_image(path)
     values = image.getpalette() if image.mode in ("P", "PA") else None
     return None if values is None else list(zip(values[::3], values[1::3], values[2::3], strict=True))
@@ -141,7 +141,7 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
 def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour] | None = None) -> None:
     """Write class indices (H, W) from 0 to 255 as an 8-bit PNG with one band, which `read_mask` restores.
 
-    palette: one colour per index for display in viewers; pixels are still indices. Raises DataError for other arrays.
+    palette: one colour per index, for image viewers; pixels remain indices. Raises DataError for other arrays.
     """
     if array.ndim != 2 or (array.size and (int(array.min()) < 0 or int(array.max()) > 255)):
         raise DataError(f"{path}: found an array of shape {array.shape}; expected (H, W) with values from 0 to 255")

@@ -1,7 +1,7 @@
 """SBD masks: MATLAB files (version 5) whose structure `GTcls` contains class indices per pixel in `Segmentation`.
 
-Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. scipy's reader may crash the process
-(segmentation fault) on damaged data. SBD's variables are compressed with a checksum, which is therefore verified first.
+Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. On damaged data, scipy's reader may crash the
+process (segmentation fault). SBD's variables are compressed and have a checksum, which is therefore verified first.
 """
 
 import io
@@ -17,13 +17,13 @@ from fuzzyseg.data.sample import DataError
 
 SUFFIX = ".mat"
 LARGEST = 2**25
-"""Maximum size of a decompressed variable in bytes; SBD's largest have a few hundred thousand."""
+"""Maximum size of a decompressed variable, in bytes. The largest in SBD has a few hundred thousand."""
 
 HEADER, COMPRESSED = 128, 15
 
 
 def read_matlab_mask(path: Path) -> NDArray[np.integer]:
-    """Read the class mask (H, W) of a file in SBD's `cls/` folder: 0 background, 1 to 20 classes. Raises DataError."""
+    """Read the class mask (H, W) of a file in SBD's `cls/`: 0 background, 1 to 20 classes. Raises DataError."""
     from scipy.io import loadmat
 
     expected = "expected a mask of SBD's folder cls/, with GTcls.Segmentation"

@@ -1,4 +1,4 @@
-"""Opening of image files with Pillow, and the pixel limit against decompression bombs."""
+"""Image decoding with Pillow, and the pixel limit against decompression bombs."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow modes with a single 16-bit band."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF", *["HEIF"] * bool(HEIF))
-"""Pillow decoders to use, regardless of the file's suffix."""
+"""Pillow decoders to try, regardless of a file's suffix."""
 
 ORIENTATION = 0x0112
 """EXIF and TIFF tag; values 5 to 8 swap height and width."""
@@ -40,10 +40,10 @@ _MEGAPIXELS: ContextVar[int | None] = ContextVar("megapixels", default=None)
 
 @contextmanager
 def pixel_limit(megapixels: int | None) -> Iterator[None]:
-    """Context manager that sets the size limit in megapixels of images decoded at once; None: keep the current limit.
+    """Context manager that limits the size, in megapixels, of images that are decoded at once. None: no change.
 
-    The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit; new threads
-    and other processes do not.
+    The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit, but new
+    threads and other processes do not.
     """
     token = _MEGAPIXELS.set(_MEGAPIXELS.get() if megapixels is None else megapixels)
     try:
@@ -59,13 +59,13 @@ def most_pixels() -> int:
 
 
 def too_large(height: int, width: int, bands: int = 1) -> bool:
-    """Whether an image has more pixels than the limit, or more than 16 times as many values (pixels times bands)."""
+    """Return whether an image has more pixels than the limit, or more than 16 times as many values (over all bands)."""
     limit = most_pixels()
     return height * width > limit or height * width * bands > 16 * limit
 
 
 class TooLarge(DataError):
-    """A file, or one of its tiles or strips, exceeds the pixel limit."""
+    """Raised if a file, or one of its tiles or strips, exceeds the pixel limit."""
 
 
 def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
@@ -85,7 +85,7 @@ def suffix_of(path: Path) -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Raise DataError for a pipe, socket or device, because reading it may block forever."""
+    """Raise DataError for a pipe, socket or device, because reading it could block forever."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise DataError(f"{path}: is no regular file but a pipe, socket or device; take it off the images and masks")
 
@@ -126,7 +126,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def open_header(file: BinaryIO) -> Image.Image:
-    """Like `PIL.Image.open`, without its size check, whose limit is a global variable of Pillow."""
+    """Like `PIL.Image.open`, but without its size check, whose limit is a global variable of Pillow."""
     Image.init()
     if HEIF and "HEIF" not in Image.OPEN:
         import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -146,7 +146,7 @@ def open_header(file: BinaryIO) -> Image.Image:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Context manager that turns errors into DataError with the file name; decoders raise many types on bad data."""
+    """Context manager that converts errors to DataError with the file name. Decoders raise many types on bad data."""
     try:
         yield
     except DataError:

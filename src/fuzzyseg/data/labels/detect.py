@@ -1,4 +1,4 @@
-"""Detection of mask encodings, class colours and binary masks from mask files."""
+"""Detection of mask encodings, class colours and binary masks."""
 
 import math
 from collections import Counter
@@ -33,7 +33,10 @@ def subsample(items: Sequence[S], limit: int) -> list[S]:
 
 
 def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
-    """Return the kind of the masks and a description. Raises DataError if only some masks are colour-coded."""
+    """Return the kind of the masks (index, palette or colour) and a description.
+
+    Raises DataError if only some masks are colour-coded.
+    """
     groups: dict[str, tuple[Path, Header]] = {}
     sample = [mask_of(item) for item in subsample(items, HEADERS)]
     for path in sample:
@@ -62,7 +65,10 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """Count the pixels of each colour, and transparent ones. Raises DataError if these leave fewer than two colours."""
+    """Count the pixels of each colour, and the transparent pixels.
+
+    Raises DataError if transparent pixels leave fewer than two colours.
+    """
 
     def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
         counts: Counter[int] = Counter()
@@ -132,7 +138,7 @@ HIGHS = (VOID, 2**16 - 1)
 
 
 def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = VOID) -> tuple[LabelMap, list[str]]:
-    """Return the label map of masks with 0 and `high`, and a note. Raises DataError unless there are two names."""
+    """Return the label map of masks with 0 and `high`, and a note. Raises DataError unless two names are declared."""
     names = declared.names or ["background", "foreground"]
     if len(names) != 2:
         raise DataError(f"encoding: binary masks have two classes, 0 and {high}; {len(names)} are declared: name two")
@@ -142,10 +148,10 @@ def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = V
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
-    """Find masks with 0 and 255 among masks with 0 and 1; if declared binary, set their encodings. Returns warnings.
+    """Find masks with 0 and 255 among masks with 0 and 1. If declared binary, set their encodings. Returns warnings.
 
-    In a mask with 0 and 255, 255 can be the object or void. Raises DataError if masks are not declared as binary, and
-    `labels` would read a mask with 0 and 255 as void, or both kinds of masks exist.
+    In a mask with 0 and 255, the value 255 can be the object or void. Raises DataError if masks are not declared
+    binary, and either `labels` would decode this 255 as void or both kinds of masks exist.
     """
     read = labels.encoding or Encoding()
     coloured = read.colours != (base and base.colours)

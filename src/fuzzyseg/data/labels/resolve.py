@@ -77,7 +77,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
 
 
 def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
-    """Return the palette colours of the classes, if complete and distinct."""
+    """Return the palette colours of the classes, if they are complete and distinct."""
     assert item.mask is not None
     palette = (palette_of(item.mask) or [])[: len(labels.classes)]
     plain = labels.encoding is None or labels.encoding.table is None
@@ -85,9 +85,9 @@ def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
 
 
 def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour] | None) -> Resolved:
-    """Resolve the labels of colour-coded masks by declared colours, else the fallback's, else those in the files.
+    """Resolve the labels of colour-coded masks from declared colours, else from the fallback, else by detection.
 
-    void: additional void colours of palette masks; None for other masks.
+    void: additional void colours of palette masks. None: not palette masks.
     """
     ignore, fallback, unseen = declared.ignore or (), declared.fallback, list[str]()
     if declared.colours is not None:
@@ -145,7 +145,7 @@ def _snap_note(encoding: Encoding) -> list[str]:
 
 
 def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None = None) -> Resolved:
-    """Resolve the labels of index masks. base: encoding that maps stored data to indices; None: they are indices."""
+    """Resolve the labels of index masks. base: encoding that maps stored data to indices. Default: identity."""
     names, ignore, description, first = declared.names, declared.ignore, declared.description, declared.void
     start = base or Encoding()
     if items and declared.disorder and declared.kind is None and description.values is None:
@@ -194,7 +194,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
 
 
 def _named(names: list[str], items: Sequence[Item], base: Encoding | None, declared: DeclaredLabels) -> Resolved:
-    """Resolve the labels of masks with named classes. A sample determines whether masks are binary or start at 1."""
+    """Resolve the labels of masks with named classes. A sample shows whether masks are binary or start at 1."""
     ignore, fallback, first = declared.ignore, declared.fallback, declared.void
     if fallback is not None and fallback.classes == names and ignore is None and not _is_coloured(fallback):
         return fallback, [f"{len(names)} classes, as in the training data"]
@@ -262,13 +262,13 @@ def _is_coloured(labels: LabelMap) -> bool:
 
 
 def _offset(count: int, base: Encoding | None) -> Encoding:
-    """Return an encoding of values 1 to `count`. The value 0, which no mask contains, is invalid."""
+    """Return an encoding of values 1 to `count`. The value 0, which occurs in no mask, is invalid."""
     text = f"values 1 to {count} and never 0: value v is class index v - 1 (if 0 is void, reduce_zero_label: true)"
     return replace(base or Encoding(), table=tuple((i + 1, i) for i in range(count)), ignore=(), text=text)
 
 
 def _with_ignored(base: Encoding | None, ignore: tuple[int, ...] | None) -> Encoding | None:
-    """Add void values to `base`, unless the ignore index is sufficient."""
+    """Add void values to `base`, unless an ignore index is sufficient."""
     if base is None and (ignore is None or (len(ignore) == 1 and ignore[0] >= 0)):
         return None
     text = base.text if base is not None else f"class indices, {short(ignore or ())} are void"

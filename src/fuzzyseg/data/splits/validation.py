@@ -1,4 +1,4 @@
-"""Selection of the validation images and of the remaining training images."""
+"""Selection of validation images and of the remaining training images."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from fuzzyseg.data.text import counted, short
 
 HELD_OUT = "1/5"
 FEW = 20
-"""Smaller validation sets cause a warning."""
+"""Validation sets smaller than this cause a warning."""
 MAX_READ = 200
 """Maximum number of validation images whose masks are read to find missing classes."""
 
 Presence = Callable[[Sequence[Item]], NDArray[np.bool_]]
-"""Function that returns the classes in the masks of items, (N,C)."""
+"""Function that maps items to the classes in their masks, (N,C)."""
 
 
 def with_masks(items: Sequence[Item] | None) -> list[Item]:
@@ -29,7 +29,7 @@ def with_masks(items: Sequence[Item] | None) -> list[Item]:
 
 
 def need_masks(items: Sequence[Item], path: Path) -> None:
-    """Raise DataError if an item of a list file has no mask."""
+    """Raise DataError if an item of the list file `path` has no mask."""
     gaps = [item.name for item in items if item.mask is None]
     if gaps:
         raise DataError(f"{path}: lists {len(gaps)} images without a mask: {short(gaps)}; expected images with masks")
@@ -40,8 +40,8 @@ def validation_images(
 ) -> tuple[list[Item], str, list[str]]:
     """Return the validation images, a note on their source, and notes on their limitations.
 
-    named: images of a list; they stay labelled, unless `fold:K/N` divides them into folds. presence: for stratification
-    by class; None: no mask is read.
+    named: images of a list; they remain labelled, unless `fold:K/N` divides them into folds. presence: used for
+    stratification by class. Default: no masks are read.
     """
     items, note = _select(dataset, named, val, seed, group, presence)
     return items, note, _shortcomings(dataset, items, presence, folds=(val or "").startswith(FOLD))
@@ -99,7 +99,7 @@ def _folder(dataset: DataSet, name: str, inside: Sequence[Item]) -> tuple[list[I
 
 
 def _listed(dataset: DataSet, path: Path) -> tuple[list[Item], str]:
-    """Return the images of a list file, or the validation images in a run's split.json."""
+    """Return the images in a list file, or the validation images in the split.json of a run."""
     everyone = [item for items in (dataset.train, dataset.val, dataset.test) for item in items or []]
     if path.suffix == ".json":
         items = _recorded(path, everyone)
@@ -134,19 +134,19 @@ def _fold(
 
 
 def _parts(items: list[Item], groups: Groups, parts: list[list[int]], presence: Presence | None) -> list[list[Item]]:
-    """Convert lists of groups to lists of items, stratified by class if masks may be read."""
+    """Convert lists of groups to lists of items, stratified by class unless `presence` is None."""
     if presence is not None:
         parts = stratified(parts, groups.presence(presence(items)), [len(places) for places in groups.members])
     return [[items[place] for group in part for place in groups.members[group]] for part in parts]
 
 
 def keys_of(items: Sequence[Item], group: str) -> dict[str, str]:
-    """Map the name of each item to its group."""
+    """Map item names to groups."""
     return dict(zip((item.name for item in items), group_keys(items, group), strict=True))
 
 
 def without_validation(items: list[Item], val: list[Item], kept: set[str], group: str | None) -> tuple[list[Item], str]:
-    """Return the items that are neither in `val` nor (unless `kept`) in its groups, and a note."""
+    """Return the items outside `val` and, unless listed in `kept`, outside its groups, and a note."""
     val_names = {item.name for item in val}
     train = [item for item in items if item.name not in val_names]
     if group is None:
@@ -161,9 +161,9 @@ def without_validation(items: list[Item], val: list[Item], kept: set[str], group
 
 
 def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
-    """Return notes on missing classes, and on too few validation images unless they are a fold.
+    """Return notes on missing classes and, except for folds, on too few validation images.
 
-    Masks of sets above `MAX_READ` images are not read; there, the evaluation reports classes without pixels.
+    The masks of more than `MAX_READ` images are not read; for these, the evaluation reports classes without pixels.
     """
     lacking = []
     if presence is not None and 0 < len(val) <= MAX_READ:
