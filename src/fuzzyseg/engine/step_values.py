@@ -38,10 +38,10 @@ def check_finite(
     stop: bool,
     gradient: Tensor | None = None,
 ) -> bool:
-    """Check that losses and gradient are finite, and return whether any process requests to `stop`.
+    """Check that losses and gradient are finite, and return whether any process requested to stop.
 
-    steps: one per micro-batch. gradient: its norm, 0-dim. Both results share one synchronisation with the accelerator
-    and one collective operation. Raises NonFiniteLoss.
+    steps: one per micro-batch. stop: this process's request. gradient: its norm, 0-dim. Synchronises once with the
+    accelerator and uses one collective operation. Raises NonFiniteLoss.
     """
     losses = torch.stack([torch.stack([value.detach().float() for value in step.losses.values()]) for step in steps])
     bad = ~losses.isfinite().all()

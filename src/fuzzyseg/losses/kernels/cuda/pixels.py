@@ -1,7 +1,7 @@
 """Device functions for the loss, maps, sums and counts of a block of pixels, and for its gradient or backward state.
 
-For the mean, each pixel's factor is known and the gradient is written. For a map, four numbers and one bit per class
-are stored, from which `backward` computes the gradient using the student's logits but not the teacher's.
+For a mean, each pixel's factor is known, so the gradient is written directly. For a map, four numbers and one bit per
+class are stored, from which `backward` computes the gradient using the student's logits but not the teacher's.
 """
 
 import triton
