@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SHARES, LABELS = "class_shares.csv", "labels.txt"
 OWN_MASKS = 10**7
-"""Pixel limit, in millions, for masks that were written here: they are read regardless of their size."""
+"""Megapixel limit for masks written by `predict_files`, large enough to read them regardless of their size."""
 
 
 def predict_files(
@@ -94,7 +94,7 @@ def predict_files(
 
 
 def _checked(write: Sequence[str]) -> list[str]:
-    """Return the outputs, the mask first. Raises DataError for unknown ones."""
+    """Return the output names, mask first. Raises DataError for unknown ones."""
     kinds = ["mask", *(kind for kind in dict.fromkeys(write) if kind != "mask")]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise DataError(f"--write: found {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
@@ -195,7 +195,7 @@ def _identity(file: Path) -> tuple[int, int]:
 
 
 def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dict[Path, Path]:
-    """Return an existing result file of each image that has one; warn of images unlike the training images.
+    """Return an existing result file of each image that has one; warn about images unlike the training images.
 
     Raises DataError if a result would replace an image.
     """

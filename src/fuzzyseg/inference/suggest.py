@@ -1,4 +1,4 @@
-"""Selection of images to label next: uncertain over much of their area, unlike each other and the labelled images."""
+"""Selection of images to label next: uncertain over a large area, and dissimilar to each other and to labelled ones."""
 
 import math
 from collections.abc import Iterator, Sequence

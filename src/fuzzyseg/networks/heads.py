@@ -1,4 +1,4 @@
-"""Training-only modules that methods add to a network, access to its features, and checks of networks."""
+"""Helpers for methods: modules used only in training, access to a network's features, and checks of networks."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -107,7 +107,7 @@ def convolutional_head(
 
 
 def at_input_size(body: nn.Module, values: Tensor, smallest: int) -> Tensor:
-    """Apply `body` to values (B,D,H,W), enlarged to at least `smallest`, and resize its output to (B,1,H,W)."""
+    """Apply `body` to values (B,D,H,W), enlarged to sides >= `smallest`, and resize its output to (B,1,H,W)."""
     size = values.shape[-2:]
     larger = [max(side, smallest) for side in size]
     if larger != list(size):

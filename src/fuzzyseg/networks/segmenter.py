@@ -54,7 +54,7 @@ class Segmenter(nn.Module):
         """Return the encoder's features for the decoder: a list of (B,D_i,h_i,w_i); for DPT also the prefix tokens.
 
         image (B,Cin,H,W), normalised. Raises ValueError if H or W is not a multiple of `divisor`, or if the encoder
-        accepts only one image size and the image has another.
+        accepts only one image size and the image has a different one.
         """
         height, width = image.shape[-2:]
         divisor = self.divisor
@@ -115,5 +115,5 @@ class Segmenter(nn.Module):
 
     @property
     def divisor(self) -> int:
-        """The number of which image height and width must be multiples."""
+        """Number that must divide the image height and width."""
         return int(self.smp.encoder.output_stride) if self.smp.requires_divisible_input_shape else 1

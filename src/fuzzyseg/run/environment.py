@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("fuzzyseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow", "safetensors")
-"""Distributions whose versions are recorded."""
+"""Packages whose versions are recorded."""
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package's sources."""

@@ -117,7 +117,7 @@ def georeference(path: Path) -> Georeference | None:
 
 
 def is_georeferenced(path: Path) -> bool:
-    """Whether a file has TIFF tags of a pixel scale, transform or coordinate system; needs no rasterio."""
+    """Return whether a file has TIFF tags for pixel scale, transform or coordinate system; does not need rasterio."""
     with suppress(DataError), decoding(path), path.open("rb") as file:
         return not {33550, 34264, 34735}.isdisjoint(getattr(open_header(file), "tag_v2", ()))
     return False
@@ -185,7 +185,7 @@ def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> I
 
 
 def _legend(pixels: NDArray[np.int64], card: ModelCard, width: int) -> Pixels:
-    """Return a legend of the classes that occur, with colours and shares, largest first."""
+    """Return a legend of the classes that occur, with colours and area fractions, largest first."""
     colours = colours_of(card)
     entries = [
         (f"{'no data' if label == VOID else card.classes[label]} {100 * pixels[label] / pixels.sum():.1f} %", label)

@@ -20,7 +20,7 @@ Line = dict[str, Any]
 
 
 class Record:
-    """The file predictions.jsonl: a line with `how`, then lines per image, of which the last one is valid.
+    """The file predictions.jsonl: a line with `how`, then one or more lines per image, the last of which is valid.
 
     An image that is incomplete or failed has no `outputs`; its line means that files of its name may be replaced. Each
     of several processes appends to a separate file; `gather` merges them. A truncated line is ignored: its image is
