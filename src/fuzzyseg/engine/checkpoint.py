@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message names the file or setting and recommends an action."""
+    """Raised if a checkpoint cannot be used. The message names the file or setting and recommends an action."""
 
 
 def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:

@@ -25,7 +25,7 @@ MicroBatch = Mapping[str, Samples]
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A loss or the gradient is NaN or infinite. The message names the losses, the step (as logged) and the images.
+    """Raised if a loss or the gradient is NaN or infinite. Names the losses, the step (as logged) and the images.
 
     It is raised on all processes before the optimiser step, so the weights are those of the previous step.
     """

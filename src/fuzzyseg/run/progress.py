@@ -28,7 +28,7 @@ def terminal(*, stderr: bool = False) -> Console:
 class Display(Sink):
     """Display of losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
 
-    After three steps it reports the expected duration; if the first step is slow, what that step does. If the terminal is
+    After three steps it reports the expected duration; if the first step is slow, its work. If the terminal is
     closed, the display stops without an error, so that the training can finish with a checkpoint.
     """
 

@@ -65,7 +65,7 @@ def sweep(
     say: Say = print,
     watch: Watch | None = None,
 ) -> SweepResult:
-    """Execute all runs without a row, `jobs` at a time, and tabulate all rows.
+    """Execute all runs that have no row yet, `jobs` at a time, and tabulate all rows.
 
     out: folder for the runs and table.md. results: folder of the rows (result files), one JSON file per run. Default:
     out/rows. A run is skipped if it has a row there, or if another row has the same settings. discard: delete a run's
