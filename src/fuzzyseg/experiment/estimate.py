@@ -28,8 +28,8 @@ def with_memory_check(source: Batches, method: Method, settings: Settings) -> Ba
 
     Only on a CPU, where the system kills a process that runs out of memory without a message (a GPU raises an error).
     Activation memory is linear in the number of images, so it is extrapolated from the tensors that a forward pass of
-    two images saves for the backward pass. Weights and buffers are unchanged. Training uses the
-    same random numbers as without the check, because the engine seeds each step.
+    two images saves for the backward pass. Weights and buffers are unchanged. Training uses the same random numbers as
+    without the check, because the engine seeds each step.
     """
 
     def checked(start: int, stop: int) -> Iterator[Any]:

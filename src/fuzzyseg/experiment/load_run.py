@@ -1,4 +1,4 @@
-"""Evaluation of a trained model, and prediction with it."""
+"""Evaluation of trained models, and prediction with them."""
 
 import logging
 import tempfile
@@ -182,7 +182,7 @@ def sets_of(source: Path, config: Config | None) -> Fuzzy:
 
 
 def run_folder(source: Path) -> RunFolder | None:
-    """Return the run whose folder, model/ or best/ is `source`; None if there is none."""
+    """Return the run that `source`, its folder, model/ or best/, belongs to; None if there is none."""
     for folder in (source, source.parent):
         run = RunFolder(folder)
         if run.config.is_file() and run.split.is_file():

@@ -1,4 +1,4 @@
-"""Evaluation during training: the score on the validation images, and FPL's statistics there."""
+"""Evaluation during training: scores and FPL statistics on the validation images."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

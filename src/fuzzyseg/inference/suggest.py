@@ -57,7 +57,7 @@ class _Observed(nn.Module):
 
 
 class Surveyor:
-    """Measures images. networks: the one that predicts, and a second one if the method trains two."""
+    """Measures the uncertainty of images. networks: the predicting one, and a second one if the method trains two."""
 
     def __init__(self, networks: Sequence[nn.Module], card: ModelCard, device: torch.device, fuzzy: Fuzzy) -> None:
         self.card, self._observed, protocol = card, _Observed(networks[0]), Protocol(blend=True)

@@ -39,12 +39,12 @@ class Stages(NamedTuple):
 
 
 def encoder_channels(network: Any, method: str) -> tuple[int, ...]:
-    """Return the channels of the encoder's feature maps, fine to coarse. Raises ValueError if undefined."""
+    """Return the channel counts of the encoder's feature maps, fine to coarse. Raises ValueError if undefined."""
     return tuple(_channels(network, "encoder_channels", method))
 
 
 def decoder_channels(network: Any, method: str) -> int:
-    """Return the channels of the decoder's features. Raises ValueError if these or the stages are undefined."""
+    """Return the decoder's number of output channels. Raises ValueError if it or the stages are undefined."""
     return int(_channels(network, "decoder_channels", method))
 
 

@@ -88,12 +88,12 @@ class Segmenter(nn.Module):
 
     @property
     def encoder_channels(self) -> tuple[int, ...]:
-        """Channels of the encoder's feature maps, from fine to coarse; the first map is the image itself."""
+        """Channel counts of the encoder's feature maps, from fine to coarse; the first map is the image itself."""
         return tuple(self.smp.encoder.out_channels)
 
     @property
     def decoder_channels(self) -> int:
-        """Channels of the decoder's features."""
+        """Number of channels of the decoder's features."""
         return next(m.in_channels for m in self.head.modules() if isinstance(m, nn.Conv2d))
 
     @property

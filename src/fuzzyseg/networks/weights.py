@@ -179,7 +179,7 @@ def network_file(path: Path) -> Path:
 def load_network(network: nn.Module, path: Path) -> None:
     """Load all weights of a network from a file, a model folder or a run folder.
 
-    Raises ValueError if keys or shapes do not match, which the message names, or if the file's checksum is wrong.
+    Raises ValueError, naming the keys and shapes, if any do not match, or if the file's checksum is wrong.
     """
     file = network_file(path)
     _check_start(file)

@@ -18,7 +18,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
-    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; unchanged if that is their size.
+    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; a no-op if that is their size.
 
     align_corners is True by default, as in the heads of segmentation_models_pytorch.
     """

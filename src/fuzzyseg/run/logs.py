@@ -26,10 +26,10 @@ class Sink:
         raise NotImplementedError
 
     def tick(self, step: int) -> None:
-        """Called after every step with the number of finished steps. Default: nothing."""
+        """Called after every step with the number of finished steps. Does nothing by default."""
 
     def close(self) -> None:
-        """Called once at the end. Default: nothing."""
+        """Called once at the end. Does nothing by default."""
 
 
 Review = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]

@@ -54,7 +54,9 @@ def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], 
 
 
 def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
-    """Raise ConfigError if finished pretraining had different settings; unfinished one is checked on resumption."""
+    """Raise ConfigError if finished pretraining had different settings.
+
+    Unfinished pretraining is checked when it is resumed."""
     run = RunFolder(out / start.name)
     recorded_config = run_config(run.path)
     if recorded_config is None or not finished(out, start):

@@ -47,7 +47,7 @@ class Raster(NamedTuple):
 
 
 def colours_of(card: ModelCard) -> list[Colour]:
-    """Return the colours of the classes: those of the card, otherwise distinct ones."""
+    """Return the class colours: the card's or, if it has none, distinct default colours."""
     return card.colours or class_colours(len(card.classes))
 
 

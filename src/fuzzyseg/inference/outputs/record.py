@@ -28,7 +28,7 @@ class Record:
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
-        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: drop outputs."""
+        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: ignore outputs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [line for path in self._files() for line in _read(path)]
         forgotten: Line = {"outputs": {}} if overwrite else {}

@@ -10,7 +10,7 @@ from fuzzyseg.ops import distributed
 
 
 def class_confidence(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return, for each class, the sum of its probability over its pixels, and their number: (2,C), fp32.
+    """Return each class's probability, summed over its pixels, and its number of pixels: (2,C), fp32.
 
     logits (B,C,H,W), without gradient; mask (B,H,W) int64, whose values that are not classes (255) are ignored.
     """
