@@ -65,7 +65,7 @@ def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses:
         for samples in streams.values():
             finite = samples.image.flatten(1).isfinite().all(1).tolist()
             damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
-    # Every process reports the findings of all, since possibly only rank 0's message is visible.
+    # Every process reports the findings of all, since the user may only see rank 0's message.
     failures, damaged = _of_all_processes(failures, losses.device), _of_all_processes(damaged, losses.device)
     cause = "a lower optim.lr, optim.clip or train.precision=fp32 may help"
     if progress.step == 0:  # no weight has changed yet

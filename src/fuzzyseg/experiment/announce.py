@@ -61,7 +61,7 @@ def say_copies(split: Split) -> list[str]:
     sizes, by_ends = {item.image.stat().st_size for item in split.val}, dict[bytes, list[Path]]()
     for item in split.val:
         by_ends.setdefault(_ends(item.image), []).append(item.image)
-    # Uncompressed images have equal sizes: whole files are read only if their ends are equal, too.
+    # Uncompressed images often have equal sizes, so whole files are read only if their ends are also equal.
     alike = [item.image for item in split.all_ if item.image.stat().st_size in sizes]
     pairs = [(image, by_ends.get(_ends(image), ())) for image in alike]
     copies = [image for image, others in pairs if any(fingerprint(image) == fingerprint(other) for other in others)]

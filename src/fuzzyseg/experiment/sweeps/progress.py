@@ -47,7 +47,7 @@ def read_state(name: str, steps: int, metrics: Path, elapsed: float) -> RunState
     left = lines[-1].get("time", {}).get("eta_seconds", math.inf)
     age = min(
         elapsed, max(0.0, time.time() - metrics.stat().st_mtime)
-    )  # a resumed training's last line may predate its start
+    )  # a resumed run's last line may predate its start
     state = RunState(name, lines[-1]["step"], steps, lines[-1].get("loss"), scores[-1] if scores else None)
     return replace(state, seconds_left=max(0.0, left - age))
 

@@ -129,7 +129,7 @@ def opened_raster(
 ) -> Iterator[Write]:
     """Yield a function that writes a band to its output files. They replace older files on exit.
 
-    path: the file without suffix, or the folder for `many` files. geo: write GeoTIFF with this georeference, else PNG.
+    path: the file without suffix, or the folder for `many` files. geo: georeference of the GeoTIFF to write; None: PNG.
     """
     _, pixels, _, many = RASTERS[kind]
     palette = card.colours if kind == "mask" and not encoded else None

@@ -122,7 +122,7 @@ def forward_kernel(
     image, lane = tl.program_id(1).to(tl.int64), tl.arange(0, BLOCK)
     first = tl.program_id(0).to(tl.int64) * BLOCK
     inside = lane < pixels - first
-    at = image * pixels + first + lane  # in the maps
+    at = image * pixels + first + lane  # index into the maps
     z_step, g_step = tl.cast(z_class, tl.int64), tl.cast(g_class, tl.int64)
     z00, z01, z10, z11, zy, zx = places(
         z_ptr, image, first, lane, width, z_image, z_height, z_width, z_ratio_y, z_ratio_x, z_y, z_x, ALIGNED, RAISED_Z
