@@ -60,7 +60,7 @@ def predict_files(
     built in memory. progress: called with (files done, files in total) of this process.
 
     If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
-    are skipped, and edited outputs are kept. overwrite: predict all images again. Several processes divide the images.
+    are skipped, edited outputs are kept. overwrite: predict all and replace files. Several processes divide the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or

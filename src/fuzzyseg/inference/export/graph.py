@@ -16,8 +16,8 @@ INPUT, OUTPUTS = "image", ("logits", "labels")
 class Deployed(nn.Module):
     """A network with the pre- and postprocessing of `Predictor`, for one whole image and one view.
 
-    Input: image values (B,Cin,H,W). uint8 for a model of 8-bit images, otherwise float32: file values if the card's
-    `levels` give a range; if not, values in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature so that
+    Input: image values (B,Cin,H,W), uint8 for a model of 8-bit images, otherwise float32: as stored in the file if the
+    card's `levels` give a range, or in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature so that
     their softmax gives calibrated probabilities, and labels (B,H,W) uint8.
     """
 
