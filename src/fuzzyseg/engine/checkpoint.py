@@ -1,4 +1,4 @@
-"""Checkpoint files, which are written atomically with a checksum and loaded without executing code."""
+"""Checkpoint files: written atomically with a checksum, and loaded without executing code."""
 
 import hashlib
 import logging
@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message names the file or setting and recommends an action."""
+    """Raised if a checkpoint cannot be used. The message names the file or setting and recommends an action."""
 
 
 def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
@@ -75,9 +75,9 @@ def save_training(
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read the newest complete and finite checkpoint: `path` or, with a warning, an older one.
+    """Load the newest checkpoint that is intact and finite: `path` or, with a warning, an older one.
 
-    If there is none, raises the CheckpointError of the newest file.
+    If there is none, raises the CheckpointError for the newest file.
     """
     first: CheckpointError | None = None
     for file in candidates(path):
@@ -109,7 +109,7 @@ def finite(values: Any) -> bool:
 
 
 def _seal(file: BinaryIO) -> None:
-    """Append the file's SHA-256 to a zip archive as its comment, whose length is in the last two bytes."""
+    """Append a zip archive's SHA-256 as its comment, whose length is stored in the preceding two bytes."""
     file.seek(-2, os.SEEK_END)
     file.write(struct.pack("<H", len(_MARK) + 64))
     size = file.tell()
@@ -127,7 +127,7 @@ def _digest(file: BinaryIO, size: int) -> bytes:
 
 
 def _intact(path: Path) -> bool:
-    """Return whether a file matches its checksum or, if an earlier version wrote it, its archive's CRCs."""
+    """Return whether a file matches its checksum or, if written by an earlier version, its archive's CRCs."""
     size = len(_MARK) + 64
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - size))
@@ -168,10 +168,10 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
 
 
 def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed: set[str]) -> None:
-    """Compare the nested settings of a checkpoint with this run's.
+    """Check the nested settings of a checkpoint against this run's.
 
-    Only the dotted keys in `allowed` may differ. Raises CheckpointError with every other key that differs and its two
-    values.
+    Only the dotted keys in `allowed` may differ. Raises CheckpointError, which lists every other key that differs and
+    both of its values.
     """
     old, new = dict(leaves(saved)), dict(leaves(config))
 

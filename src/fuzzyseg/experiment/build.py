@@ -50,7 +50,7 @@ class Setup:
     own_network: Network | None = None
 
     def resumed(self) -> Self:
-        """Return the setup without initial weights, which a checkpoint replaces."""
+        """Return a copy without initial weights, since a checkpoint replaces them."""
         return replace(self, init=[], network=self.network.model_copy(update={"weights": "none"}))
 
     @property
@@ -74,7 +74,7 @@ class Setup:
 
     @property
     def idle(self) -> list[str]:
-        """Changed settings of the pseudo-label loss, or of the method's loss term, that have no effect."""
+        """Settings of the pseudo-label loss, or of the method's loss term, that were changed but have no effect."""
         name, loss = self.pixel_loss, self.loss
         used: set[str] = set()
         if name is not None and loss.name != "paper":

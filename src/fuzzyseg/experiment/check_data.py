@@ -151,9 +151,9 @@ class _Check:
         return dataset, resolved
 
     def _lists(self, dataset: DataSet, resolved: bool) -> Lists:
-        """Return the image lists of a training. All images with masks are labelled unless a list is given.
+        """Return the image lists for training. All images with masks count as labelled unless a list is given.
 
-        resolved: whether the classes are known, which selecting the same held-out images as training requires.
+        resolved: whether the classes are known, which is needed to select the same held-out images as training.
         """
         data = self.data
         seed = self.config.seed if data.split_seed is None else data.split_seed

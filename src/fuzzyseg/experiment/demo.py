@@ -1,4 +1,4 @@
-"""Demonstration: three trainings of equal length on generated images with groups of similar classes."""
+"""Demonstration: three training runs of equal length on generated images with groups of similar classes."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PLAN = Path(__file__).with_suffix(".yaml")
 def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None, images: int = 160) -> SweepResult:
     """Generate data in `out`, train the plan's three configurations as a sweep, and predict validation images.
 
-    All trainings start from the same two supervised networks and use the same number of labelled images per step.
+    All runs start from the same two supervised networks and use the same number of labelled images per step.
     Nothing is selected on the validation images. plan: used instead of `PLAN`. images: number of training images.
     Returns the result of the sweep. Raises ConfigError if `out` is not empty.
     """

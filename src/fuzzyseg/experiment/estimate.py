@@ -19,9 +19,9 @@ from fuzzyseg.ops import distributed
 from fuzzyseg.run.memory import free_bytes
 
 SMALL = 2**14
-"""Upper bound of the bytes per pixel and network; if this much memory is free, nothing is measured."""
+"""Upper bound on the bytes per pixel and network; if this much memory is free, nothing is measured."""
 MARGIN = 1.1
-"""Factor for memory that is not counted; 1.08 to 1.14 was measured for four methods and networks."""
+"""Safety factor for memory that is not counted; 1.08 to 1.14 was measured for four methods and networks."""
 GB = 1e9
 
 
@@ -30,8 +30,8 @@ def with_memory_check(source: Batches, method: Method, settings: Settings) -> Ba
 
     Only on a CPU, where the system kills a process that runs out of memory without a message (a GPU raises an error).
     Activation memory is linear in the number of images, so it is extrapolated from the tensors that a forward pass of
-    two images saves for the backward pass. Weights and buffers are unchanged. The random numbers of the training are
-    not affected, because the engine seeds each step.
+    two images saves for the backward pass. Weights and buffers are unchanged. Training uses the same random numbers as
+    without the check, because the engine seeds each step.
     """
 
     def checked(start: int, stop: int) -> Iterator[Any]:

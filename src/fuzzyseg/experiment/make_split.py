@@ -1,4 +1,4 @@
-"""Writing of splits as list files."""
+"""Export of splits as list files."""
 
 import json
 from contextlib import suppress

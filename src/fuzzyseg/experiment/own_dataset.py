@@ -37,7 +37,7 @@ Source = Pairs | Mapping[str, Pairs]
 
 
 def find_dataset(name: str | None) -> Source | None:
-    """Return the custom dataset of this name; None if there is none, or if a file or folder has the name."""
+    """Return the custom dataset of this name; None if there is none, or if a file or folder has this name."""
     factory = None if name is None or Path(name).exists() else datasets().get(name)
     return None if factory is None else factory()
 

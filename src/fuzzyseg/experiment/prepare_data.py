@@ -39,7 +39,7 @@ GREY = ([0.449], [0.226])  # ImageNet's mean and std, for one channel
 
 @dataclass
 class Material:
-    """Data of a run. card: input settings. held_back: labelled images used only to calibrate. group: `data.group`."""
+    """Data of a run. card: input settings. held_back: labelled images reserved for calibration. group: `data.group`."""
 
     dataset: DataSet
     split: Split
@@ -50,7 +50,7 @@ class Material:
 
     @property
     def sources(self) -> dict[str, list[Item]]:
-        """Image lists that streams draw from, by name."""
+        """Lists of images that streams sample from, by name."""
         return {"labelled": self.split.labelled, "unlabelled": self.split.unlabelled, "all": self.split.all_}
 
     @cached_property
@@ -228,7 +228,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation: given, else those of `init`, measured, of the weights, or ImageNet's."""
+    """Return mean and standard deviation: given, or from `init`, `measured`, the weights or ImageNet, in this order."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")

@@ -1,4 +1,4 @@
-"""Preparation of a training: data, method, loader and evaluation, and the checkpoint to resume from."""
+"""Preparation of a training run: data, method, loader and evaluation, and the checkpoint to resume from."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

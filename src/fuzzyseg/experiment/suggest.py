@@ -54,8 +54,8 @@ def suggest(
 ) -> tuple[list[dict[str, Any]], list[Exception]]:
     """Select up to `count` images to label next, and write a list and an HTML page to the new folder `out`.
 
-    source: a run folder or a model folder. With a run, the selected images also differ from its labelled ones, and its
-    second network, if any, is used. images: files, folders and patterns; the run's labelled and validation images are
+    source: a run folder or a model folder. For a run, images similar to its labelled ones are avoided, and its second
+    network, if any, is also used. images: files, folders and patterns; the run's labelled and validation images are
     skipped. export: annotation formats of `predict_files`; the selected images are copied beside them. device, network,
     progress: as in `fuzzyseg.experiment.predict`.
 
@@ -101,7 +101,7 @@ def suggest(
 
 
 def _labelled(source: Path, config: Config | None, predictor: Predictor) -> list[list[Path]]:
-    """Return the run's labelled (and held-back) images and its validation images; warn and return none without data."""
+    """Return the run's labelled (and held-back) and validation images; warn and return none if the data is missing."""
     if config is None or config.data.root is None or not Path(config.data.root).exists():
         logger.warning("%s: has no run with its data; suggestions may resemble images that it was trained on", source)
         return [[], []]
@@ -162,7 +162,7 @@ def _write_list(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _copies(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Copy files to a new folder and return the copies. If two names are equal, all are prefixed with their rank."""
+    """Copy files to a new folder and return the copies. If two have the same name, all are prefixed with their rank."""
     names = [file.name for file in files]
     if len({name.lower() for name in names}) < len(names):
         names = [f"{rank:03}_{name}" for rank, name in enumerate(names, 1)]

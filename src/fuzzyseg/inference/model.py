@@ -23,7 +23,7 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     """Save a network and its card in `folder`, replacing its content.
 
     A Segmenter is saved in the format of `segmentation_models_pytorch.from_pretrained(folder)` (config.json and
-    model.safetensors), another network as weights only. Raises OSError as `replacing_folder` does.
+    model.safetensors), any other network as weights only. Raises OSError as `replacing_folder` does.
     """
     with replacing_folder(folder) as part:
         card.write(part)

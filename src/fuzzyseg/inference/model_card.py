@@ -117,7 +117,7 @@ def read_card(path: str | Path) -> ModelCard | None:
 
 
 def _check(card: ModelCard) -> None:
-    """Raise ValueError for values that no training writes."""
+    """Raise ValueError for values that training never writes."""
     colours = [*(card.colours or ()), *((card.encoding.colours or ()) if card.encoding is not None else ())]
     if any(len(colour) < 3 for colour in colours):
         raise ValueError("colours: expected (red, green, blue) of each class")

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SHARES, LABELS = "class_shares.csv", "labels.txt"
 OWN_MASKS = 10**7
-"""Pixel limit, in millions, for masks that were written here: they are read regardless of their size."""
+"""Megapixel limit for masks written by `predict_files`, large enough to read them regardless of their size."""
 
 
 def predict_files(
@@ -45,7 +45,7 @@ def predict_files(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], list[DataError]]:
-    """Write the mask of each image file, and further outputs.
+    """Predict image files and write their masks and further outputs.
 
     images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning. The
     mask of NAME.jpg is `out`/masks/NAME.png: class indices at the image's size, 255 where it has no data, class colours
@@ -57,14 +57,14 @@ def predict_files(
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
     `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    built in memory. progress: called with the numbers of finished and all files of this process.
+    built in memory. progress: called with (files done, files in total) of this process.
 
     If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
-    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes divide the images.
+    are skipped, edited outputs are kept. overwrite: predict all and replace files. Several processes divide the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
-    another file that is not an earlier result, if `out` has results of another model, image folder or other options, or
+    another file that is not an earlier result, if `out` has results of a different model, image folder or options, or
     if results cannot be written; no partial file is left.
     """
     kinds = _checked(write)
@@ -94,7 +94,7 @@ def predict_files(
 
 
 def _checked(write: Sequence[str]) -> list[str]:
-    """Return the outputs, the mask first. Raises DataError for unknown ones."""
+    """Return the output names, mask first. Raises DataError for unknown ones."""
     kinds = ["mask", *(kind for kind in dict.fromkeys(write) if kind != "mask")]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise DataError(f"--write: found {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
@@ -189,13 +189,13 @@ def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable
 
 
 def _identity(file: Path) -> tuple[int, int]:
-    """Return the identity of a file, equal for all links to it."""
+    """Return a file's device and inode, which are the same for all links to it."""
     status = file.stat()
     return status.st_dev, status.st_ino
 
 
 def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dict[Path, Path]:
-    """Return an existing result file of each image that has one; warn of images unlike the training images.
+    """Return an existing result file of each image that has one; warn about images unlike the training images.
 
     Raises DataError if a result would replace an image.
     """

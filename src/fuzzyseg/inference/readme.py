@@ -10,7 +10,7 @@ from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.networks import Segmenter
 
 LICENCES = {"code": "Apache-2.0 (fuzzyseg)", "backbone": "not declared", "data": "not declared"}
-"""Licences used where the run's record contains none."""
+"""Default licences, for runs whose record contains none."""
 
 
 def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = (), *, in_graph: bool = False) -> str:

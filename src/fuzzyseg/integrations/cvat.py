@@ -40,7 +40,7 @@ class Segmentation:
     ) -> list[models.LabeledShapeRequest]:
         """Return one mask per class in the image or, if CVAT requests them, polygons of its connected regions.
 
-        Pixels with a probability below CVAT's confidence threshold, if any, are left out.
+        Pixels with a probability below CVAT's confidence threshold, if any, are omitted.
         """
         from cvat_sdk import auto_annotation
         from cvat_sdk.masks import encode_mask

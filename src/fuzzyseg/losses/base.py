@@ -20,7 +20,7 @@ def at_least_fp32(values: Tensor) -> Tensor:
 
 
 def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True) -> Tensor:
-    """Resize logits to (B,C,*size), or not if None, in fp32 or fp64; `Mixed` sides are resized, then mixed."""
+    """Resize logits to (B,C,*size), unless size is None, in fp32 or fp64; `Mixed` logits are resized, then mixed."""
     if isinstance(logits, Mixed):
         a = at_size(logits.a, size, align_corners=align_corners)
         b = at_size(logits.b, size, align_corners=align_corners)

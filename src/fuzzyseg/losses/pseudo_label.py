@@ -61,8 +61,8 @@ def hard(
 ) -> PixelLoss:
     """Compute cross entropy on the teacher's most probable class at every valid pixel.
 
-    With `balance`, the loss is multiplied by the factor that `fuzzy` would have with the same options, as a control for
-    the effect of FPL's scale alone. Threshold and options affect only this factor.
+    With `balance`, the loss is multiplied by the factor that `fuzzy` would have with the same options. This serves as a
+    control for the effect of FPL's scale alone. Threshold and options affect only this factor.
     """
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     choice = FPLOptions.of(options)

@@ -7,7 +7,7 @@ scaled by the fraction of pixels on which the teacher is confident.
 The authors freeze batch norm in both networks (`train.freeze_batch_norm=true`). If it is not frozen, both networks are
 in training mode, and the teacher's running statistics are updated by its own forward passes and by an EMA of the
 student's. `colour` enables the strong colour augmentation of the authors' current scripts, which postdate the paper.
-Not implemented: masks other than boxes, the robust cross entropy, losses on logits, their ramp (which excludes a
+Not implemented: masks other than boxes, the robust cross entropy, losses on logits, their ramp (which rules out a
 threshold) and PixelSSL's variant.
 
 Unlike the authors' code, we always mix two different images, exclude padding from the fraction of confident pixels,

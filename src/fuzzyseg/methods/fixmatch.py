@@ -7,7 +7,7 @@ supervise the strong view of the same crop, into which a rectangle of another im
 
 `self`: the network is its own teacher. The crop's labels come from the training-mode forward pass that also includes
 the labelled images; the labels of the pasted image come from an evaluation-mode pass, which does not update batch norm.
-`ema`: an EMA of the network, in evaluation mode, labels both images and is the network that is evaluated.
+`ema`: an EMA of the network, in evaluation mode, labels both images and is used for evaluation.
 
 Unlike the authors' code, we paste from another image: UniMatch's code pastes another crop of the same image, because
 two samplers share a seed, and V2's flips the batch, so that pairs depend on the number of processes. Strong views use

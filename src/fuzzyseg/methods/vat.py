@@ -1,9 +1,9 @@
 """Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised Learning (VAT).
 
 T. Miyato, S. Maeda, M. Koyama, S. Ishii, TPAMI 2018. VAT finds, for each image, the small perturbation that changes the
-prediction most, and trains the network to predict the same as for the clean image. The adaptive radius and the variant
-with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation needs strong,
-varied perturbations", BMVC 2020, where VAT is a baseline.
+prediction most, and trains the network to make the same prediction as for the clean image. The adaptive radius and the
+variant with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation needs
+strong, varied perturbations", BMVC 2020, where VAT is a baseline.
 
 The paper's target is a full distribution, so support for FPL is our addition: a pixel loss replaces the trained KL
 divergence. The direction is still found with the KL divergence. `confidence`, if set, scales the loss by one number and

@@ -1,4 +1,4 @@
-"""Training-only modules that methods add to a network, access to its features, and checks of networks."""
+"""Helpers for methods: modules used only in training, access to a network's features, and checks of networks."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -39,12 +39,12 @@ class Stages(NamedTuple):
 
 
 def encoder_channels(network: Any, method: str) -> tuple[int, ...]:
-    """Return the channels of the encoder's feature maps, fine to coarse. Raises ValueError if undefined."""
+    """Return the channel counts of the encoder's feature maps, fine to coarse. Raises ValueError if undefined."""
     return tuple(_channels(network, "encoder_channels", method))
 
 
 def decoder_channels(network: Any, method: str) -> int:
-    """Return the channels of the decoder's features. Raises ValueError if these or the stages are undefined."""
+    """Return the decoder's number of output channels. Raises ValueError if it or the stages are undefined."""
     return int(_channels(network, "decoder_channels", method))
 
 
@@ -107,7 +107,7 @@ def convolutional_head(
 
 
 def at_input_size(body: nn.Module, values: Tensor, smallest: int) -> Tensor:
-    """Apply `body` to values (B,D,H,W), enlarged to at least `smallest`, and resize its output to (B,1,H,W)."""
+    """Apply `body` to values (B,D,H,W), enlarged to sides >= `smallest`, and resize its output to (B,1,H,W)."""
     size = values.shape[-2:]
     larger = [max(side, smallest) for side in size]
     if larger != list(size):

@@ -88,7 +88,7 @@ def _namings(state: State, keys: set[str]) -> Iterator[State]:
 
 
 def _adapt_channels(module: nn.Module, state: State) -> State:
-    """Adapt the first convolution's weights to another number of input channels, preserving the response's scale.
+    """Adapt the first convolution's weights to a different number of input channels, preserving the response's scale.
 
     A single channel gets the sum (grey images have equal channels); otherwise channels are repeated cyclically and
     multiplied by old / new.
@@ -168,7 +168,7 @@ def _look_like(path: Path) -> str:
 
 
 def network_file(path: Path) -> Path:
-    """Return the weights file given as a file, model folder or run folder (last model). Raises ValueError if none."""
+    """Return the weights file at a path, which may be a model or run folder. Raises ValueError if there is none."""
     for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
         if file.is_file():
             return file
@@ -179,7 +179,7 @@ def network_file(path: Path) -> Path:
 def load_network(network: nn.Module, path: Path) -> None:
     """Load all weights of a network from a file, a model folder or a run folder.
 
-    Raises ValueError, naming the file and the keys and shapes that do not match, or if the file's checksum is wrong.
+    Raises ValueError, naming the keys and shapes, if any do not match, or if the file's checksum is wrong.
     """
     file = network_file(path)
     _check_start(file)
@@ -215,7 +215,7 @@ def _sha256(file: Path) -> str:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Use only the hub's cache if one short request does not reach the hub.
+    """Fall back to the hub's local cache if one short request does not reach the hub.
 
     The hub client would retry each request for most of a minute. Neither smp nor timm forwards its argument
     `local_files_only`, so its offline flag is the only way.
@@ -246,9 +246,9 @@ def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
 def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statistics | None:
     """Return the per-channel mean and std, for images in [0, 1], with which the encoder's weights were trained.
 
-    weights: imagenet, none or a file, as in `build_network`. Returns None without weights, or if the file's metadata
-    has no `mean` and `std`. For other channel counts the values are repeated cyclically, or averaged for one channel,
-    like the weights of the first convolution. Raises ValueError for invalid metadata.
+    weights: imagenet, none or a file, as in `build_network`. Returns None if there are no weights, or no
+    `mean` and `std` in the file's metadata. For other channel counts the values are repeated cyclically (averaged for a
+    single channel), like the weights of the first convolution. Raises ValueError for invalid metadata.
     """
     if weights == "none":
         return None

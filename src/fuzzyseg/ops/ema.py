@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 Buffers = Literal["own", "average", "copy"]
-"""own: updated by the teacher's training-mode forwards; average: EMA, like the weights; copy: copy of the student's."""
+"""own: updated by the teacher's forward passes; average: EMA, like the weights; copy: copied from the student."""
 
 
 def teacher_of(student: nn.Module) -> nn.Module:

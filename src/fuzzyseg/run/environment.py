@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("fuzzyseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow", "safetensors")
-"""Distributions whose versions are recorded."""
+"""Packages whose versions are recorded."""
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package's sources."""
@@ -41,7 +41,7 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def version_of(name: str) -> str | None:
-    """Return the version of a distribution; None if it is not installed, as when fuzzyseg is run from source."""
+    """Return the version of a distribution; None if it is not installed, e.g. if fuzzyseg is run from source."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -13,23 +13,23 @@ from fuzzyseg.run.logs import SCORE
 Line = Mapping[str, Any]
 
 RECENT = 20
-"""Number of logged lines that averages are taken over."""
+"""Number of logged lines over which averages are computed."""
 
 LIMITS = {
     "one_class": 1.05,  # classes among the pseudo labels (exponential of their entropy): fewer is a collapse ...
     "learnt": 0.01,  # ... unless a second class of the validation masks has at least this IoU
-    "single_sets": 0.99,  # share of the pixels with K = 1 at which FPL amounts to cross entropy
-    "no_signal": 1e-3,  # unsupervised loss, as a share of the supervised one, below which it has no effect
-    "ramp": 0.2,  # initial share of the steps in which it may be zero: weights ramp up, few pixels are confident
+    "single_sets": 0.99,  # fraction of pixels with K = 1 at which FPL amounts to cross entropy
+    "no_signal": 1e-3,  # unsupervised loss, as a fraction of the supervised one, below which it has no effect
+    "ramp": 0.2,  # initial fraction of steps in which it may be zero: weights ramp up, few pixels are confident
     "behind": 0.02,  # mIoU below the supervised start or baseline
-    "settled": 0.25,  # share of the steps after which a run is compared with them
+    "settled": 0.25,  # fraction of steps after which a run is compared with them
     "unseen": 1e-3,  # IoU of a class that is never predicted, after half of the steps
-    "unseen_many": 0.25,  # share of such classes above which it is a warning, not a note
+    "unseen_many": 0.25,  # fraction of such classes above which it is a warning, not a note
     "rising": 2.0,  # supervised loss over its lowest average so far, if it is also above ...
     "low_loss": 0.1,  # ... this
-    "skipped": 0.05,  # share of the steps that fp16 skipped
+    "skipped": 0.05,  # fraction of steps that fp16 skipped
     "fallen": 0.03,  # mIoU below the best evaluation, two or more evaluations ago ...
-    "fitted": 0.7,  # ... while the supervised loss fell to this share of what it was then
+    "fitted": 0.7,  # ... while the supervised loss fell to this fraction of its value then
 }
 """Thresholds of all rules."""
 
@@ -72,10 +72,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Review:
-    """Diagnostic rules for one training.
+    """Diagnostic rules for a training run.
 
     steps: number of training steps. loss: name of the pseudo-label loss. start: mIoU of the supervised run whose
-    weights it starts from. baseline: mIoU of a supervised run by step. Unknown values may be omitted.
+    weights were used for initialisation. baseline: mIoU of a supervised run by step. Unknown values may be omitted.
     """
 
     steps: int
@@ -164,7 +164,7 @@ class Review:
 
 
 def review_of(settings: Mapping[str, Any], baseline: Mapping[int, float] | None = None) -> Review:
-    """Return the rules for a training with these settings (dotted names). baseline: supervised mIoU by step."""
+    """Return the rules for a run with these settings (dotted names). baseline: supervised mIoU by step."""
     single = settings.get("loss.k_cap") == 1 or settings.get("loss.rule") == 1  # K = 1 on purpose
     loss = "" if single else str(settings.get("loss.name"))
     return Review(int(settings["train.steps"]), loss, start_score(settings.get("init")), baseline or {})
@@ -180,7 +180,7 @@ def findings_of(lines: Sequence[Line], review: Review) -> list[Finding]:
 
 
 def start_score(init: Sequence[str] | str | None) -> float | None:
-    """Return the last mIoU of the run whose weights a training starts from; None if it is not available."""
+    """Return the last mIoU of the run that provides the initial weights; None if it is not available."""
     first = [init] if isinstance(init, str) else list(init or ())
     for folder in (Path(first[0]), Path(first[0]).parent) if first else ():
         try:

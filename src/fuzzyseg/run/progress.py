@@ -28,15 +28,17 @@ def terminal(*, stderr: bool = False) -> Console:
 class Display(Sink):
     """Display of losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
 
-    After three steps it reports the expected duration; if the first step is slow, what it is doing. If the terminal is
+    After three steps it reports the expected duration; if the first step is slow, its work. If the terminal is
     closed, the display stops without an error, so that the training can finish with a checkpoint.
     """
 
     def __init__(
         self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
     ) -> None:
-        """Start the display. done: finished steps. work: description of a step. live: show a bar; default: on a
-        terminal."""
+        """Start the display. done: finished steps. work: description of a step. live: show a bar.
+
+        By default, a bar is shown on terminals.
+        """
         self.console = console or terminal()
         self._total = total
         self._score = ""
@@ -54,7 +56,7 @@ class Display(Sink):
             self._bar.start()
 
     def tick(self, step: int) -> None:
-        """Advance the bar; after three steps, print the plan."""
+        """Advance the bar; after three steps, print the expected duration."""
         self._slow.cancel()
         if len(self._seconds) < 2:
             before, self._mark = self._mark, time.monotonic()

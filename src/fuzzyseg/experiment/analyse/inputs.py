@@ -28,11 +28,11 @@ UNLABELLED = "unlabelled"
 
 @dataclass
 class Inputs:
-    """Inputs of the measurement. Logits are those of whole images at the training scale, or of tiles of large images.
+    """Inputs of the measurement. Logits are computed for whole images at training scale, or for tiles of large ones.
 
     roles: descriptions of teacher and student. fixed: T if it is a single number. confidence: the method's confidence
     threshold, if any. lists: name -> images with masks. validation: all validation images of the run, in order. run:
-    the run folder; None for a model without a run. notes: sentences for the user.
+    the run folder; None for a model without a run. notes: messages for the user.
     """
 
     source: str
@@ -52,7 +52,7 @@ class Inputs:
 
     @property
     def shown(self) -> str:
-        """Name of the list that examples are drawn from: the unlabelled images if included, else the first list."""
+        """Name of the list that examples are taken from: the unlabelled images if included, or the first list."""
         return UNLABELLED if UNLABELLED in self.lists else next(iter(self.lists))
 
     def tempered(self, logits: Tensor) -> Tensor:

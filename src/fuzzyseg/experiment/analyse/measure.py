@@ -129,7 +129,7 @@ def striped(order: Array, k: Array, wide: int = 480) -> Array:
 
 
 def over_time(run: RunFolder | None) -> dict[str, Any]:
-    """Return logged values from metrics.jsonl: `k` of the unlabelled pixels in the training loss, and `evaluations`."""
+    """Return values logged in metrics.jsonl: `k` of the unlabelled pixels in the training loss, and `evaluations`."""
     if run is None or not run.metrics.is_file():
         return {}
     lines = read_lines(run.metrics)

@@ -30,8 +30,8 @@ def measured() -> list[dict[str, Any]]:
 def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
     """Predict whether FPL beats hard labels if `share` of the wrong labels have the true class in their fuzzy set.
 
-    Fits a line to the cells (mean gain for one dataset, method, number of labels and T, weighted by the number of
-    pairs) and computes the 95% confidence interval of its value at `share`. "cannot tell": the interval contains 0,
+    Fits a line to the cells (each the mean gain for one dataset, method, number of labels and T, weighted by its number
+    of pairs) and computes the 95% confidence interval of its value at `share`. "cannot tell": the interval contains 0,
     `share` is outside the range of the cells, or there are fewer than four. cells: each with `FEATURE`, `gain` in
     points of mIoU, and `pairs`. Default: `measured()`.
     """

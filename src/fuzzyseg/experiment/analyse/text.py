@@ -35,7 +35,7 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
     """Return sentences about whether FPL helps, according to measured runs, and about the choice of T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. The suggested T is
-    the smallest usual one whose coverage is at least `WANTED`, else the largest: better networks need a smaller T
+    the smallest usual one whose coverage is at least `WANTED`, otherwise the largest: better networks need a smaller T
     (Table 5 of the FPL paper). This is a rule of thumb and does not predict a score.
     """
     if classes == 2:

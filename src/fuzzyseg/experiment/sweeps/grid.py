@@ -40,7 +40,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name for files: letters, digits, dots, dashes and underscores."""
+        """File name of the run: only letters, digits, dots, dashes and underscores."""
         parts = [self.arm, *([self.labelled] if self.labelled else [])]
         numbers = (("subset", self.subset), ("fold", self.fold), ("s", self.seed))
         parts += [f"{key}{number}" for key, number in numbers if number is not None]
@@ -58,7 +58,7 @@ class Grid:
 
     recipe: sections that replace those of the plan's base. settings: single settings that override both; those of an
     arm (a configuration) override all. labelled: numbers of labels, instead of the plan's. arms: subset of the arms.
-    seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, else 0. reading: interpretation whose
+    seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, or 0. reading: interpretation whose
     settings override the plan's base. init: files with initial weights, instead of supervised pretraining; may contain
     `{labelled}`, `{seed}`, `{subset}` and `{fold}`. folds: number of folds of a cross-validation on the labelled
     images. Raises ConfigError.
@@ -176,7 +176,7 @@ class Grid:
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
 
     def _method(self, arm: str) -> str:
-        """Return the method name of an arm, as set by the arm, the command, the recipe or the base."""
+        """Return the method name of an arm, set by the arm, the command, the recipe or the base."""
         layers = [self.plan.arms[arm], self.settings, self.recipe]
         if "method" not in self.recipe:  # its section replaces the plan's
             layers.append(self.plan.setting(arm, self.reading))

@@ -12,7 +12,7 @@ REFERENCE = "supervised paper"
 
 
 def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:
-    """Build a plan with one configuration per method and loss. Also returns sentences on omitted ones and the reasons.
+    """Build a plan with one configuration per method and loss. Also returns notes on omitted ones.
 
     Supervised training is always included as the reference. A loss that is the method's published one runs only once,
     as `paper`. Differences: each configuration minus the reference, and fuzzy minus hard (or `paper`, if that is the

@@ -1,4 +1,4 @@
-"""Result files (rows) of finished runs: small enough to commit, without paths of the machine."""
+"""Result files (rows) of finished runs: small enough to commit, without machine-specific paths."""
 
 import json
 import statistics
@@ -23,7 +23,7 @@ MACHINE = WITHOUT_EFFECT | {"data.root", "augment.on_device", "init", "train.dev
 def identity(config: Config) -> dict[str, Any]:
     """Return the settings that determine a run, with dotted keys: all except those in `MACHINE`.
 
-    All options of the method are included, to detect rows from before a default was changed.
+    All options of the method are included, to detect rows that predate a changed default.
     """
     values = merge(config.model_dump(mode="json"), {"method": resolve(config).options.model_dump(mode="json")})
     flat = {key: value for key, value in leaves(values) if key not in MACHINE}
@@ -58,7 +58,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
 def same_runs(
     settings: Mapping[Cell, Mapping[str, Any]], results: Path, made_from: Mapping[str, str | None]
 ) -> dict[Cell, dict[str, Any]]:
-    """Find rows in `results` with the settings of a cell but another name, such as runs of another sweep.
+    """Find rows in `results` with the same settings as a cell but a different name, such as those of another sweep.
 
     settings: `identity` of each cell. made_from: see `origin_differences`. Files that are not rows are ignored.
     """

@@ -90,7 +90,7 @@ def _beside(grid: Grid) -> str:
 
 
 def _notes(grid: Grid, rows: Rows) -> list[str]:
-    """Return notes of the runs with their configurations, and notes on differing initial weights or code versions."""
+    """Return the runs' notes by configuration, and notes on differing initial weights or code versions."""
     arms_by_sentence: dict[str, dict[str, None]] = {}
     for cell in grid.cells:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
@@ -157,7 +157,7 @@ def _pairs(grid: Grid, rows: Rows) -> str:
 
 
 def _same_start(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Return whether two runs had equal initial weights, as far as recorded. Compares networks that both runs have."""
+    """Return whether two runs had equal initial weights, as far as recorded, in the networks that both have."""
     return all(first == second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
 
 

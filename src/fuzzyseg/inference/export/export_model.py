@@ -1,4 +1,4 @@
-"""Writing of an export: the model in one format, its card, and the result of the comparison."""
+"""Creation of an export folder: the model in one format, its card, and the result of the comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path

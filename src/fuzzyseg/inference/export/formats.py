@@ -79,7 +79,7 @@ def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """Write model.xml and model.bin, converted from an ONNX file, also written. Returns a function that runs them."""
+    """Write model.onnx, and model.xml and model.bin converted from it. Returns a function that runs the latter."""
     require("openvino", extra=None)
     import openvino
 

@@ -57,7 +57,7 @@ def _bridged(ring: Ring, holes: list[Ring]) -> Ring:
 def through_centres(ring: Ring) -> Ring:
     """Return a ring through the centres of the region's outermost pixels, which have integer coordinates.
 
-    It denotes the region for tools that include the pixels under the outline, such as LabelMe.
+    It represents the region in tools that include the pixels under the outline, such as LabelMe.
     """
     step = np.sign(np.roll(ring, -1, 0) - ring)
     bridge = (ring[:, 0] % 1 == 0.5) & (step[:, 0] == 0)

@@ -81,7 +81,7 @@ class FPLOptions:
         return min(default if self.k_cap is None else self.k_cap, classes - 1)
 
     def continuous(self, classes: int) -> bool:
-        """Whether memberships can be fractional: with the continuous rule, unless K is always 1."""
+        """Return whether memberships can be fractional: the rule is continuous and K is not always 1."""
         return self.rule == "continuous" and self.cap(classes) > 1
 
     def weight_of(self, inside: Tensor, q: Tensor, k: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def _one_positive(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """Compute Eq. 9 for K = 1: cross entropy times the weight. first, second: the two largest p, not equal."""
+    """Compute Eq. 9 for K = 1: cross entropy times the weight. first, second: the two largest p, which must differ."""
     one = torch.ones_like(first)
     weight = options.weight_of(first, second, one)
     marks = torch.eq(p, first, out=torch.empty_like(p))

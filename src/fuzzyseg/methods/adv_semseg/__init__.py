@@ -91,7 +91,7 @@ class AdvSemSeg(Method):
         self_taught = self.pixel_loss(z_free, z_free.detach(), size=free.size, valid=free.valid, progress=progress)
         started = progress.step >= round(config.self_start * progress.total)
 
-        # The discriminator's own loss
+        # The discriminator's loss
         fake = adversarial_loss(self.discriminator(torch.cat([p, p_free]).detach()), real=False)
         loss_fake = masked_mean(fake, torch.cat([known, free.valid]))
         genuine = adversarial_loss(self.discriminator(one_hot(real.mask, p.shape[1])), real=True)

@@ -209,7 +209,10 @@ class AEL(Method):
         self.seen.zero_()
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Sample partners by class, softmax(1 - confidence), then uniformly among its images, or all if it has none."""
+        """Return the partner's sampling weights: softmax(1 - confidence) over classes, uniform over a class's images.
+
+        A class without images uses all images.
+        """
         if stream != "partner" or not self.config.adaptive_mix:
             return None
         shown = self.shown.float()

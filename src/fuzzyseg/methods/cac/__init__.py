@@ -1,8 +1,8 @@
 """Semi-supervised Semantic Segmentation with Directional Context-aware Consistency (CAC).
 
 X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap. Each
-position in the overlap is seen in two contexts, and its two features should be the same: InfoNCE pulls the less
-confident one towards the more confident one. Negatives are positions with another predicted class.
+position in the overlap is seen in two contexts, and its two features should agree: InfoNCE pulls the less confident
+one towards the more confident one. Negatives are positions with a different predicted class.
 
 FPL does not apply, because no loss trains class scores on a pseudo label. `fuzzy_negatives` is our addition: negatives
 are positions whose fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjoint from the anchor's. With K = 1 this

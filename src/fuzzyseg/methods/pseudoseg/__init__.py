@@ -3,8 +3,8 @@
 Y. Zou, Z. Zhang, H. Zhang, C.-L. Li, X. Bian, J.-B. Huang, T. Pfister, ICLR 2021. An image classifier, trained on the
 classes in the labelled masks, localises each class with Grad-CAM; self-attention over the features refines the maps,
 and a layer calibrates them. They are brought to a common scale with the prediction for the weak view, fused with it and
-sharpened; the result is the soft label of the strong view, in which a square is hidden. FPL is native and uses the
-sharpened label; without sharpening (`temperature=1`), nearly all classes are positive.
+sharpened; the result is the soft label of the strong view, in which a square is hidden. FPL is native: it uses the
+sharpened label. Without sharpening (`temperature=1`), nearly all classes are positive.
 
 Unlike the authors' code, we compute the scale per image (`normalise`), so that labels depend on other images only
 through batch norm, and exclude padding from attention (the authors also exclude the hidden square, although the weak

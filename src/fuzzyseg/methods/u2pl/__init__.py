@@ -139,7 +139,7 @@ class U2PL(Method):
         return mean_of_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
 
     def after_step(self, progress: Progress) -> None:
-        """Copy the student to the teacher at first, then update it by EMA; its batch-norm statistics are its own."""
+        """Copy the student's weights at first, then update by EMA; buffers are copied only before `start`."""
         start, copying = (int(s * progress.total) for s in (self.config.start, self.config.copy_share))
         since = progress.step - start
         decay = 0.0 if since + 1 < copying else warm_decay(max(since, 0), self.config.decay)
