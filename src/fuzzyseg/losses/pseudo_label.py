@@ -108,8 +108,8 @@ def thresholded(
 ) -> PixelLoss:
     """Compute `hard` where the teacher's largest probability is at least `confidence`, in [0, 1]; 0 elsewhere.
 
-    K. Sohn et al., "FixMatch", NeurIPS 2020. Pixels below `confidence` still count in the denominator of the mean, so the
-    loss grows with the teacher's confidence. The weight is 1 for selected pixels and 0 for others. The threshold T,
+    K. Sohn et al., "FixMatch", NeurIPS 2020. Pixels below `confidence` still count in the denominator of the mean, so
+    the loss grows with the teacher's confidence. The weight is 1 for selected pixels and 0 for others. The threshold T,
     which bounds a sum of probabilities, is ignored.
     """
     if not 0 <= confidence <= 1:
