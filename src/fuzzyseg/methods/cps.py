@@ -12,7 +12,7 @@ Both directions are stacked along the batch axis and go through one call of the 
 computes a single factor for both, as in the released FPL code.
 
 Unlike the authors' code, we mix two different images (they mix two crops of one file, because two samplers share a
-seed), do not divide losses by the number of processes, never start a box outside the image, and exclude padding from
+seed), do not divide losses by the number of processes, never start a crop outside the image, and exclude padding from
 the losses. Each process computes its own batch-norm statistics.
 """
 
