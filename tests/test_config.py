@@ -54,9 +54,9 @@ def test_an_override_without_key_or_sign_is_an_error(text):
         ({"train": {"crop": "12x"}}, ["train.crop", "12x", "HEIGHTxWIDTH"]),
         ({"loss": {"threshold": 1.5}}, ["loss.threshold", "1.5"]),
         ({"loss": {"weight": "concav"}}, ["loss.weight", "concav", "concave"]),
-        ({"loss": {"rule": "continous"}}, ["loss.rule", "continous", "n-1, n, continuous, or a number from 1"]),
-        ({"loss": {"rule": 0}}, ["loss.rule", "0", "a number from 1"]),
-        ({"loss": {"rule": True}}, ["loss.rule", "True", "a number from 1"]),
+        ({"loss": {"rule": "continous"}}, ["loss.rule", "continous", "n-1, n, continuous, or a fixed K of at least 1"]),
+        ({"loss": {"rule": 0}}, ["loss.rule", "0", "a fixed K of at least 1"]),
+        ({"loss": {"rule": True}}, ["loss.rule", "True", "a fixed K of at least 1"]),
     ],
 )
 def test_errors_name_key_value_and_what_was_expected(values, words):
@@ -156,12 +156,12 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train: {steps: 3}\ntrain: {batch: 2}\n", "the key 'train' is written twice"),
-        ("train: {steps: 3, steps: 4}\n", "the key 'steps' is written twice"),
-        ("train: " + "[" * 3000, "brackets in each other"),
+        ("train: {steps: 3}\ntrain: {batch: 2}\n", "the key 'train' occurs twice"),
+        ("train: {steps: 3, steps: 4}\n", "the key 'steps' occurs twice"),
+        ("train: " + "[" * 3000, "nested brackets"),
         ("train: {steps: " + "y" * 1_000_000 + "}", "characters"),
-        (LAUGHS + "train: *h\n", "values, written out"),
-        ("train: &a {steps: *a}\n", "nested without end"),
+        (LAUGHS + "train: *h\n", "values with aliases expanded"),
+        ("train: &a {steps: *a}\n", "an alias contains itself"),
         ("seed: 2020-13-45\n", "not valid YAML"),
         ("seed: \x00\n", "not valid YAML"),
         ("seed: !!python/object/apply:os.getcwd []\n", "not valid YAML"),

@@ -181,8 +181,8 @@ def test_another_loss_and_what_cannot_be_are_said(run, tmp_path):
     for options, message in (
         ({"threshold": 1.5}, "--threshold"),
         ({"pictures": "gif"}, "--pictures"),
-        ({"limit": 0}, "--limit: found 0; expected a number from 1"),
-        ({"images": -1}, "--images: found -1; expected a number from 0"),
+        ({"limit": 0}, "--limit: found 0; expected at least 1"),
+        ({"images": -1}, "--images: found -1; expected at least 0"),
         ({"images": -1}, "--images"),
     ):
         with pytest.raises(ConfigError, match=message):

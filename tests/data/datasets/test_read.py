@@ -326,7 +326,7 @@ def test_a_description_that_grows_without_end_is_refused(tmp_path, text):
 @pytest.mark.parametrize("text", ["ignore: [a]\nignore: [b]\n", "merge: {x: [a], x: [b]}\n", "values: {a: 1, a: 2}\n"])
 def test_a_key_that_is_written_twice_is_refused(tmp_path, text):
     (tmp_path / "dataset.yaml").write_text(text)
-    with pytest.raises(DataError, match=r"dataset\.yaml: .*the key '(ignore|x|a)' is written twice(?s:.)*line [12]"):
+    with pytest.raises(DataError, match=r"dataset\.yaml: .*the key '(ignore|x|a)' occurs twice(?s:.)*line [12]"):
         read_dataset(tmp_path)
 
 
