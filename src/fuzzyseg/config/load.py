@@ -107,9 +107,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give the path of a YAML file") from None
     except ValueError as error:
-        raise ConfigError(
-            f"{path}: {error}" if isinstance(error, ConfigError) else f"{path}: is not text"
-        ) from None
+        raise ConfigError(f"{path}: {error}" if isinstance(error, ConfigError) else f"{path}: is not text") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {type(values).__name__} at the top; expected sections such as 'train:'")

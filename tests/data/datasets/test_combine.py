@@ -102,7 +102,7 @@ def test_unlabelled_images_are_neither_masks_nor_images_of_val(first, tmp_path):
     put(first / "more/y.png")
     data = combine(read_dataset(first), unlabelled=[str(first), f"{first}/more"])
     assert [item.name for item in data.train] == ["train/free", "train/x", "unlabelled/more/y"]
-    assert any("5 files are in the dataset already" in said for said in data.notes)
+    assert any("5 files that are already in the dataset" in said for said in data.notes)
 
 
 def test_sources_without_an_image_are_errors(first, tmp_path):

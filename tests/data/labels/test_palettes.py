@@ -264,7 +264,7 @@ def test_the_order_of_classes_known_by_colour_alone_is_asked_for(tmp_path):
     np.testing.assert_array_equal(named(read_dataset(second, fallback=trained.label_map)), named(trained))
     for path in (second / "masks").iterdir():
         Image.fromarray(INDEX).save(path)
-    with pytest.raises(DataError, match=r"x0\.png: holds class indices.*colours alone.*classes: \['colour_0_0_0'"):
+    with pytest.raises(DataError, match=r"x0\.png: contains class indices.*only by colour.*classes: \['colour_0_0_0'"):
         read_dataset(second, fallback=trained.label_map)
     (second / "dataset.yaml").write_text(f"classes: {trained.classes}")
     assert read_dataset(second, fallback=trained.label_map).classes == trained.classes

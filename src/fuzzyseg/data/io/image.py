@@ -49,7 +49,7 @@ class Levels:
             if array.dtype.kind != "u" or array.dtype.itemsize > 2:
                 raise DataError(
                     f"{path}: found {array.dtype} values; expected 8 or 16 bits as in the other images: data.low and "
-                    "data.high (one value a band) say which values are black and white"
+                    "data.high (one value per band) set the values of black and white"
                 )
             return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
         if len(self.low) != array.shape[2] or len(self.high) != array.shape[2]:

@@ -192,7 +192,9 @@ def make_split(
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
     if listed := sorted(kept & {item.name for item in val_items}):
-        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
+        raise DataError(
+            f"{short(listed)}: listed as labelled and as validation; expected them in only one of the lists"
+        )
     train, extra = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
@@ -208,7 +210,7 @@ def make_split(
     sources = [item for item in train if item.name not in names - both]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
-        notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")
+        notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen; the last one is used")
     return Split(
         labelled=chosen,
         unlabelled=without_mask(sources),
@@ -220,5 +222,11 @@ def make_split(
         seed=seed,
         held_out=held_out,
         choose_best=bool(val_items) and not few,
-        notes=[note, f"{len(sources)} images are used without masks, if at all", val_note + extra, *notes, *val_notes],
+        notes=[
+            note,
+            f"{len(sources)} images are used without masks, if the method uses unlabelled images",
+            val_note + extra,
+            *notes,
+            *val_notes,
+        ],
     )
