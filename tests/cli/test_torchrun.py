@@ -88,7 +88,7 @@ def on_two_processes(*command):
 def test_torchrun_writes_once(tmp_path):
     folder, out = write_folder(tmp_path / "data"), tmp_path / "split"
     printed, told = on_two_processes("split", folder, "--labelled", "5", "--out", out)
-    assert printed.count("is written to") == 1 and told.count("uses only one of the 2 processes") == 1
+    assert printed.count("wrote split ") == 1 and told.count("uses only one of the 2 processes") == 1
     assert len(json.loads((out / "split.json").read_text())["labelled"]) == 5
 
 

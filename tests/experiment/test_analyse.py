@@ -236,7 +236,9 @@ def test_the_verdict_weighs_cells_by_pairs_and_does_not_extrapolate():
     many = cells(*((x / 20, -1.0, 50) for x in range(8)), (0.1, 2.0, 1), (0.3, 2.0, 1))
     assert regime.verdict(0.2, many).word == "does not help"
     assert regime.verdict(0.2, [cell | {"pairs": 1} for cell in many]).word == "cannot tell"
-    assert regime.verdict(0.45, many).word == "cannot tell" and "no run was measured" in regime.verdict(0.45, many)[1]
+    assert (
+        regime.verdict(0.45, many).word == "cannot tell" and "do not cover this value" in regime.verdict(0.45, many)[1]
+    )
     assert regime.verdict(0.2, []).word == "cannot tell"
 
 
@@ -297,6 +299,6 @@ def test_an_adaptive_threshold_without_its_checkpoint_is_said(tmp_path):
     data = write_folder(tmp_path / "data")
     loss = {"name": "fuzzy", "threshold": "adaptive"}
     run = fuzzyseg.train(settings(data, tmp_path / "run", train={"steps": 1}, loss=loss), network=own, quiet=True).run
-    said = "T of each pixel, as in the training, needs the run's last.pt"
+    said = "T of each pixel, as in training, needs the run's last.pt"
     assert not any(said in note for note in analyse(run, network=own, device="cpu")["notes"])
     assert any(said in note for note in analyse(run / "model", network=own, device="cpu")["notes"])
