@@ -150,7 +150,8 @@ def test_the_last_part_of_a_name_is_enough():
         ("loss.shedule.start", "Did you mean 'loss.schedule.start'?"),
         (
             "qqqq",
-            "Available: augment, data, evaluate, init, loss, method, network, optim, out, seed, supervised, track, train.",
+            "Available: augment, data, evaluate, init, loss, method, network, optim, out, seed, supervised, track, "
+            "train.",
         ),
         ("method.cutmix", "`fuzzyseg methods NAME`"),
     ],
