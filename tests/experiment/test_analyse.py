@@ -202,7 +202,7 @@ def row(threshold, coverage, top1, several, torn):
 def test_a_network_that_has_hardly_learnt_is_told_to_be_trained_first():
     rows = [row(t, 0.6, 0.4, 0.8, 0.02) for t in (0.5, 0.85, 0.9, 0.95)]
     text = " ".join(answer(rows, classes=3, images="the images"))
-    assert "right at fewer than half of the pixels" in text
+    assert "right at less than half of the pixels" in text
 
 
 def test_the_answer_takes_the_smallest_usual_threshold_that_covers_enough():
