@@ -88,7 +88,9 @@ def suggest(
         val_infos = [info for path in val if (info := inspect_file(path, "image")).problem is None]
         chosen = [pool[place] for place in choose(pool, centres, count, val_infos)]
         if not chosen:
-            raise DataError(f"all of the {len(pool)} images are near-duplicates of labelled images; give others")
+            raise DataError(
+                f"all of the {len(pool)} images are near-duplicates of labelled or validation images; give others"
+            )
         if len(chosen) < count:
             logger.warning("%d of %d suggested: the others are near-duplicates", len(chosen), count)
         rows = [{"rank": n, "image": str(e.info.path), "score": e.score, **e.parts} for n, e in enumerate(chosen, 1)]

@@ -68,7 +68,7 @@ class VAT(Method):
     config: VATConfig
     paper = "VAT, Miyato et al., TPAMI 2018 (segmentation: French et al., BMVC 2020)"
     fuzzy = "variant"
-    cost = "one network: 2 forwards without gradient to the weights (one with, to the image), 1 with; teacher: a copy"
+    cost = "one network: 2 forwards without weight gradients (one with image gradient), 1 with; teacher: a copy"
     keeps = "nothing (target=teacher: a mean teacher)"
 
     def __init__(self, network: Network, *rest: Any) -> None:

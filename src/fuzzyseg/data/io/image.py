@@ -185,9 +185,9 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
         return grey[..., None]
     fewer = f", or name those to use, such as data.bands={list(range(1, channels + 1))}" if count > channels else ""
     raise DataError(
-        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} "
-        f"channel{'s' * (channels > 1)}: for a new training set network.channels={count} to use all its bands{fewer}; "
-        "a trained model takes images with the bands of its training images"
+        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} channel{'s' * (channels > 1)}: "
+        f"for a new training set network.channels={count} to use all its bands{fewer}; a trained model needs images "
+        "with the bands of its training images"
     )
 
 

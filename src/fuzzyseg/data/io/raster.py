@@ -183,7 +183,7 @@ def _tiff(path: Path) -> Raster | None:
         _check_complete(path, page, tiled, block)
     if not numbers:
         if 1 not in pages:
-            raise DataError(f"{path}: its first page is a thumbnail, which would be read instead; save the image alone")
+            raise DataError(f"{path}: its first page is a thumbnail, which would be read instead; save only the image")
         return None
     kind = "uifu"[min(int(_values(tags, 339, 1)[0]), 4) - 1]  # sample format: unsigned, signed, float, undefined
     if len(bits) > 1 or not bits <= {8, 16, 32, 64}:

@@ -197,7 +197,7 @@ def make_split(
         )
     train, extra = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
-        raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
+        raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; choose fewer")
     if isinstance(amount, int):
         amount = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
         assert isinstance(amount, int)

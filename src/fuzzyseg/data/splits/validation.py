@@ -74,7 +74,7 @@ def _select(
     if len(pool) < 2 or not free or amount >= len(pool) or (val is not None and amount > len(free)):
         raise DataError(
             f"{dataset.root}: {amount} validation images cannot be held out of {len(pool)} training images with masks, "
-            f"{len(kept)} of them listed as labelled; add masks or a val folder, ask for fewer, or use --val none"
+            f"{len(kept)} of them listed as labelled; add masks or a val folder, choose fewer, or use --val none"
         )
     groups = Groups(free, group)
     order = shuffled(groups.representatives, seed, "validation")

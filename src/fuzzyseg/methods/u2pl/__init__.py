@@ -66,7 +66,7 @@ class U2PL(Method):
     paper_loss = ("hard", {})
     paper = "U2PL, Wang et al., CVPR 2022"
     cost = "one network, a 2-layer head (1.3 M), a copy of both; 2 batches with gradient, 3 without; a contrast"
-    keeps = "the teacher, its head; a bank of 30,000 features per class (fp32, 31 MB each)"
+    keeps = "teacher and its head; bank of 30,000 features per class (fp32, 31 MB each)"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)
