@@ -22,14 +22,10 @@ from fuzzyseg.cli.progress import counter, table
 def analyse(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run folder.")] = None,
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="MODEL", help="Model or run folder, instead of RUN.")
-    ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Model or run, instead of RUN.")] = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            "--out", metavar="DIR", help="Output folder for tables and figures. [default: RUN/analysis, or none]"
-        ),
+        typer.Option("--out", metavar="DIR", help="Folder for tables and figures. [default: RUN/analysis, or none]"),
     ] = None,
     as_json: Json = False,
     imports: Import = None,

@@ -27,14 +27,10 @@ def check(
     *,
     as_json: Json = False,
     everything: Annotated[bool, typer.Option("--all", help=f"List all files, not only the first {LIST}.")] = False,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Write a contact sheet of the classes.")
-    ] = None,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Contact sheet to write.")] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            "--model", metavar="RUN|MODEL", help="Also list masks that the predictions of this model contradict."
-        ),
+        typer.Option("--model", metavar="RUN|MODEL", help="Also list masks that this model contradicts."),
     ] = None,
     given: Given,
 ) -> None:

@@ -10,17 +10,14 @@ from fuzzyseg.cli.progress import counter
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="LabelMe, COCO or CVAT annotations: a folder or file.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="LabelMe, COCO or CVAT folder or file.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Dataset folder to write; must be empty or new.")],
     labels: Annotated[
         Path | None,
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="File with one label per line, in class-index order. [default: SOURCE/labels.txt, or the tool's "
-            "labels]",
+            help="File with one label per line, in index order. [default: SOURCE/labels.txt or the tool's labels]",
         ),
     ] = None,
     strict: Annotated[

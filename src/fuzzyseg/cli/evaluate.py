@@ -19,9 +19,7 @@ from fuzzyseg.run.logs import SCORE
         help="Split to score. [default: val, or all images of --data if it has no val]",
     ),
     option("mode", Literal["whole", "sliding"], help="Predict whole images, or sliding windows. [default: the run's]"),
-    option(
-        "gallery", int, min=0, metavar="N", help="Store N images, the confusion matrix and calibration for the report."
-    ),
+    option("gallery", int, min=0, metavar="N", help="Store N images, confusions and calibration for the report."),
     DEVICE,
 )
 def evaluate(

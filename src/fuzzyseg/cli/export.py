@@ -14,12 +14,7 @@ from fuzzyseg.config import parse_size
     option("format", Literal["onnx", "pt2", "openvino", "smp"], "onnx", help="Format."),
     option("out", Path, metavar="DIR", help="Output folder. [default: export/FORMAT in the run folder]"),
     option("static", str, metavar="HxW", help="Fixed input size. [default: any; vision transformers: the crop]"),
-    option(
-        "data",
-        str,
-        metavar="DIR",
-        help="Images for the comparison with PyTorch. [default: the run's validation images]",
-    ),
+    option("data", str, metavar="DIR", help="Images for the comparison. [default: the run's validation images]"),
     option("images", int, 50, min=1, metavar="N", help="Maximum number of images to compare."),
     option("tolerance", float, 0.01, min=0, metavar="PERCENT", help="Maximum fraction of labels that may differ."),
 )

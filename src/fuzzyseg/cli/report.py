@@ -13,9 +13,7 @@ def report(
     ],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="HTML file to write.")] = Path("report.html"),
-    title: Annotated[
-        str | None, typer.Option("--title", metavar="TEXT", help="Title of the page. [default: the names]")
-    ] = None,
+    title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Title. [default: the names]")] = None,
 ) -> None:
     """Write one HTML page of runs and sweeps.
 

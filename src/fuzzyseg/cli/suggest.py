@@ -19,9 +19,7 @@ def suggest(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders or quoted patterns.")],
     *,
     count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="Number of images to suggest.")] = 20,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder; must not exist.")] = Path(
-        "suggestions"
-    ),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New output folder.")] = Path("suggestions"),
     given: Given,
 ) -> None:
     """Suggest which images to label next.

@@ -33,12 +33,7 @@ SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled
 """Options of `train` that apply to all runs."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
-    option(
-        "results",
-        str,
-        metavar="DIR",
-        help="Folder of result files; runs that have one are skipped. [default: OUT/rows]",
-    ),
+    option("results", str, metavar="DIR", help="Folder of results; finished runs are skipped. [default: OUT/rows]"),
     option("seeds", int, metavar="N", help="Runs per configuration: seeds 0 to N-1. [default: the plan's, else 1]"),
     option("folds", int, min=2, metavar="K", help="K-fold cross-validation on the labelled images: K runs each."),
     option("labelled", str, metavar="A[,B]", help="Amounts of labels (46, 1/8), instead of the plan's."),

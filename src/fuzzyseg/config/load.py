@@ -205,9 +205,7 @@ def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str,
     values = config.model_dump() if isinstance(config, Config) else nested(config or {})
     for name, value in given.items():
         if name not in SETTINGS and name.partition(".")[0] not in Config.model_fields:
-            raise ConfigError(
-                f"unexpected keyword argument {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}"
-            )
+            raise ConfigError(f"unknown keyword {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}")
         key = SETTINGS[name][0] if name in SETTINGS else name
         values = override(values, key.split("."), nested(value))
     return validate(values)

@@ -18,12 +18,11 @@ from fuzzyseg.config.schema import Config
 
 HOW = (
     "Settings are given in a file, `fuzzyseg train recipe.yaml` (with sections, `data: {cache: disk}`), by an option "
-    "of `fuzzyseg train`, if there is one (`--labelled 46`), or by dotted name, `data.cache=disk`; later ones in this "
-    "order override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets "
-    "`null`, where allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; lists of files, folders "
-    "or bands may also be written `a,b`. `HxW` is height x width in pixels, or one number for both. Source tells "
-    "where a default comes from. `fuzzyseg settings` prints this list as text, `fuzzyseg settings data` one section "
-    "of it."
+    "of `fuzzyseg train`, if any (`--labelled 46`), or by dotted name, `data.cache=disk`; later ones in this order "
+    "override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets `null`, "
+    "where allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; lists of files, folders or bands "
+    "also as `a,b`. `HxW` is height x width in pixels, or one number for both. Source tells where a default comes "
+    "from. `fuzzyseg settings` prints this as text, `fuzzyseg settings data` one section."
 )
 """Introduction of the page."""
 

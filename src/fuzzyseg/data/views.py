@@ -188,9 +188,7 @@ def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tenso
     ValueError if mean and std do not match the channels.
     """
     if not len(mean) == len(std) == image.shape[1]:
-        raise ValueError(
-            f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected equal numbers"
-        )
+        raise ValueError(f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected equal")
     batch, channels, height, width = image.shape
     unit = 255 if image.dtype == torch.uint8 else 1
     scale, shift = 1 / (unit * std), -mean / std

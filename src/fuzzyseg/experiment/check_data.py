@@ -182,9 +182,7 @@ class _Check:
             }
         self.result.notes += split.notes
         if split.held_out and split.val and not resolved and data.policy == "cover":
-            self.result.notes.append(
-                "training may hold out other images for validation, because it considers their classes"
-            )
+            self.result.notes.append("training may hold out other images for validation, based on their classes")
         if amount is not None and listed is None:
             self.result.notes.append(f"--labelled {data.labelled}: training selects the images; all masks are checked")
         gaps = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []

@@ -92,9 +92,7 @@ def evaluate(
             try:
                 write_evaluation(*known, step=card.step, split=split)
             except OSError as error:
-                raise Unwritable(
-                    run.evaluation_dir, error, "its content is unchanged: free disk space and repeat the command"
-                ) from None
+                raise Unwritable(run.evaluation_dir, error, "it is unchanged: free disk space and retry") from None
     return {"data": where, "split": split, **result}
 
 

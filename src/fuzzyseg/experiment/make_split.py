@@ -48,9 +48,7 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
                 path.unlink(missing_ok=True)
             for path in fresh:
                 path.rmdir()
-        raise Unwritable(
-            folder, error, "no part of the split was kept: free disk space or choose another --out"
-        ) from None
+        raise Unwritable(folder, error, "nothing was kept: free disk space, or choose another --out") from None
     use = f"train with --labelled {folder / 'labelled.txt'} --val {folder / 'val.txt'}"
     if data.group is not None:
         use += f" 'data.group={data.group}', which keeps the groups of validation images out of the unlabelled ones"

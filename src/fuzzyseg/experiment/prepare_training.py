@@ -97,7 +97,5 @@ def _load(run: RunFolder, config: Config) -> dict[str, Any]:
         advice = f"With the run's own settings: fuzzyseg train {run.config} --out {run.path} --resume"
         raise checkpoint.CheckpointError(f"{error}\n{advice}") from None
     if state["step"] > config.train.steps:
-        raise ConfigError(
-            f"--steps: found {config.train.steps}; {run.last_pt} is at step {state['step']}: give a larger number"
-        )
+        raise ConfigError(f"--steps: found {config.train.steps}; {run.last_pt} is at step {state['step']}: set more")
     return state

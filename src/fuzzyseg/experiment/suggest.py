@@ -75,9 +75,7 @@ def suggest(
         known = {path.resolve() for path in (*labelled, *val)}
         files = [path for path in find_files(images, out).files if path.resolve() not in known]
         if len(files) < count:
-            raise ConfigError(
-                f"-n: found {count}, but only {len(files)} of the images have no label yet; choose a smaller number"
-            )
+            raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; set fewer")
         check_annotations(export, predictor.card, [path.name for path in files])
         networks = [predictor.network, *_second(source, config, predictor.card, network)]
         surveyor = Surveyor(networks, predictor.card, where, sets_of(source, config))
@@ -88,9 +86,7 @@ def suggest(
         val_infos = [info for path in val if (info := inspect_file(path, "image")).problem is None]
         chosen = [pool[place] for place in choose(pool, centres, count, val_infos)]
         if not chosen:
-            raise DataError(
-                f"all of the {len(pool)} images are near-duplicates of labelled or validation images; give others"
-            )
+            raise DataError(f"all of the {len(pool)} images are near-duplicates of labelled ones; give others")
         if len(chosen) < count:
             logger.warning("%d of %d suggested: the others are near-duplicates", len(chosen), count)
         rows = [{"rank": n, "image": str(e.info.path), "score": e.score, **e.parts} for n, e in enumerate(chosen, 1)]
@@ -131,9 +127,7 @@ def _second(source: Path, config: Config | None, card: ModelCard, network: Facto
     if config is None or run is None or methods()[config.method.name].learners < 2:
         return []
     if run.path != source or not run.has_checkpoint:
-        logger.warning(
-            "the second network is in the run's last.pt, so the disagreement of the two networks is not measured"
-        )
+        logger.warning("the second network is in the run's last.pt: the networks' disagreement is not measured")
         return []
     return [trained_method(run, config, card, network).pair()[1].eval()]
 

@@ -79,9 +79,7 @@ def load(
     elif config.is_file():
         model = Segmenter(_from_config(config))
     else:
-        raise DataError(
-            f"{folder}: contains the weights of a custom network; give its factory: load(path, network=factory)"
-        )
+        raise DataError(f"{folder}: has the weights of a custom network; give its factory: load(path, network=factory)")
     load_network(model, folder)
     return Predictor(model.eval(), card, device)
 

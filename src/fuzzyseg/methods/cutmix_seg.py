@@ -57,9 +57,7 @@ class CutMixSegConfig(MethodConfig):
         "entropy, since every remaining pixel has K = 1 and a weight of at least 0.99.",
     )
     box_area: float = setting(0.5, "authors' scripts", "Fraction of the image that the box covers.", gt=0, le=1)
-    colour: bool = setting(
-        False, "paper", "Strong colour jitter of the student's images (true in the authors' scripts)."
-    )
+    colour: bool = setting(False, "paper", "Strong colour jitter for the student (true in the authors' scripts).")
     images: Literal["all", "unlabelled"] = setting("all", "authors' code", "Images to mix; all: also labelled ones.")
 
 

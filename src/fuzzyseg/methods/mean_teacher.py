@@ -53,9 +53,7 @@ class MeanTeacherConfig(MethodConfig):
     labelled: bool | None = setting(
         None, "preset", "Consistency on labelled images too; None: true (torchsemiseg), false (pixelssl, pixel losses)."
     )
-    ramp: float | None = setting(
-        None, "preset", "Fraction of the run over which the weight grows; None: 0 or 5/45.", ge=0, le=1
-    )
+    ramp: float | None = setting(None, "preset", "Ramp, as a fraction of the run; None: 0 or 5/45.", ge=0, le=1)
     pixel_weight: float = setting(1.0, "ours", "Weight of a pixel loss (hard, soft, fuzzy).", ge=0)
     predictor: Literal["student", "teacher"] = setting(
         "student", "torchsemiseg", "Network to evaluate and save (pixelssl reports both)."

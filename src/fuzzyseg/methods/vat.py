@@ -39,15 +39,11 @@ _JITTER = WeakStrong(1, 0.4, 0.4, 0.4, 0.1, jitter_probability=0.8, grey_probabi
 class VATConfig(MethodConfig):
     """Settings of VAT."""
 
-    unsupervised_weight: float | None = setting(
-        None, "French et al.; ours", "alpha; None: 0.1, or 1 with a pixel loss.", ge=0
-    )
+    unsupervised_weight: float | None = setting(None, "French et al.; ours", "alpha; None: 0.1 (pixel loss: 1).", ge=0)
     radius: Literal["adaptive", "fixed"] = setting(
         "adaptive", "French et al.", "adaptive: half the norm of the image's differences; fixed: sqrt(Cin H W)."
     )
-    epsilon: float | None = setting(
-        None, "French et al.", "Factor of the radius; None: 1 (adaptive) or 0.5 (fixed).", gt=0
-    )
+    epsilon: float | None = setting(None, "French et al.", "Radius factor; None: adaptive 1, fixed 0.5.", gt=0)
     probe: float = setting(0.1, "ours", "xi: L2 norm of the offset at which the gradient is computed.", gt=0)
     power: int = setting(1, "Miyato et al.", "Power iterations.", ge=1)
     images: Literal["all", "unlabelled"] = setting("all", "both papers", "Images of the loss; all: also labelled ones.")

@@ -125,9 +125,7 @@ def read_run(path: Path, names: Mapping[Path, str]) -> Run:
     """Read a run folder. names: display names by path. Raises RunFolderError if it is none or has no logged step."""
     run = RunFolder(path)
     if not run.config.is_file():
-        raise RunFolderError(
-            f"{path}: is neither a run folder (no config.yaml) nor a folder of a sweep (no rows/*.json)"
-        )
+        raise RunFolderError(f"{path}: is neither a run folder (no config.yaml) nor a sweep folder (no rows/*.json)")
     try:
         settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         lines = read_lines(run.metrics) if run.metrics.is_file() else []
@@ -170,9 +168,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         try:
             dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"]), str(row["arm"])
         except (KeyError, TypeError, ValueError):
-            raise RunFolderError(
-                f"{file}: is not a result file of a sweep (settings, arm and result); remove it"
-            ) from None
+            raise RunFolderError(f"{file}: is not a sweep result (settings, arm and result); remove it") from None
         rows.append(row)
     return rows
 

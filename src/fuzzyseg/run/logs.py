@@ -137,9 +137,7 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == len(rows):
                 break
-            raise ValueError(
-                f"{path}, line {number}: expected an object with a step ({error}); remove this line"
-            ) from None
+            raise ValueError(f"{path}, line {number}: expected an object with a step ({error}); remove it") from None
         lines.append(line)
     return lines
 

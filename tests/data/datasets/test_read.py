@@ -561,5 +561,5 @@ def test_a_split_given_in_the_place_of_its_dataset_is_warned_of(tmp_path):
     (tmp_path / "test").mkdir()
     notes = [note for note in read_dataset(tmp_path / "train").notes if note.startswith("warning")]
     assert len(notes) == 1
-    assert f"valid/ beside it is not read. To read all splits, pass {tmp_path}" in notes[0]
+    assert f"valid/ are not read; pass {tmp_path} to read all" in notes[0]
     assert not [note for note in read_dataset(tmp_path).notes if note.startswith("warning")]

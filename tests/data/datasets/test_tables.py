@@ -105,8 +105,7 @@ def test_a_folder_with_lists_of_bare_names_stays_a_folder(tmp_path):
     assert data.layout == "folder" and not any(".txt" in note for note in data.notes)
     (tmp_path / "Valid.txt").write_text("x\n")
     assert any(
-        f"used for training unless you pass --val {tmp_path / 'Valid.txt'}" in note
-        for note in read_dataset(tmp_path).notes
+        f"training images without --val {tmp_path / 'Valid.txt'}" in note for note in read_dataset(tmp_path).notes
     )
     (tmp_path / "Valid.txt").unlink()
     (tmp_path / "train.txt").write_text("images/x.png masks/x.png\n")
@@ -211,7 +210,7 @@ def test_files_outside_of_the_folder_are_told(root):
     assert not any(" outside " in text for text in read_dataset(root).notes)
     with (root / "train.txt").open("a") as file:
         file.write(f"../{outside.name}\n")
-    assert any("train.txt: 3 images for train; 1 file outside of" in text for text in read_dataset(root).notes)
+    assert any("train.txt: 3 images for train; 1 file outside" in text for text in read_dataset(root).notes)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

@@ -56,9 +56,7 @@ class RunLengths(Model):
 
 def _points(polygon: list[float]) -> list[float]:
     if len(polygon) % 2 or len(polygon) < 6:
-        raise ValueError(
-            f"found a polygon of {len(polygon)} numbers; expected at least three points, [x, y, x, y, x, y, ...]"
-        )
+        raise ValueError(f"a polygon of {len(polygon)} numbers; expected at least 3 points, [x, y, x, y, x, y, ...]")
     return polygon
 
 
@@ -134,10 +132,7 @@ class Coco:
             for category in file.categories:
                 name = names.setdefault(category.id, category.name)
                 if plain(name) != plain(category.name):
-                    raise DataError(
-                        f"{path}: the category id {category.id} stands for {name!r} and for "
-                        f"{category.name!r}; use two ids"
-                    )
+                    raise DataError(f"{path}: the category id {category.id} is both {name!r} and {category.name!r}")
         self._classes = Classes(labels, [names[key] for key in sorted(names)], source)
         for path, file in files.items():
             below = path.relative_to(source) if source.is_dir() else Path(path.name)
@@ -167,9 +162,7 @@ class Coco:
             entry = self._listed.setdefault(key, self._listed.get(key) or self._entries.setdefault(name, fresh))
             if entries.setdefault(image.id, entry) is not entry:
                 named = entries[image.id].picture.name
-                raise DataError(
-                    f"{where}: the id {image.id} belongs to two images, {named!r} and {name!r}; use two ids"
-                )
+                raise DataError(f"{where}: the id {image.id} belongs to {named!r} and {name!r}; use two ids")
             if entry is fresh:
                 continue
             first, other = entry.image, entry.picture

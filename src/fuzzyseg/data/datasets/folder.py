@@ -41,9 +41,7 @@ def list_files(root: Path, description: Description) -> Files:
     siblings = [path for _, path in split_folders(root.parent) if path != root and (path / names["image"]).is_dir()]
     if split_named(root.name) and siblings:
         others = ", ".join(f"{path.name}/" for path in siblings)
-        files.notes.append(
-            f"warning: {root} is only one split; {others} beside it is not read. To read all splits, pass {root.parent}"
-        )
+        files.notes.append(f"warning: {root} is one split, {others} are not read; pass {root.parent} to read all")
     below = [path for _, path in split_folders(root / names["image"])]
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")
     subfolders = list(names.values())
@@ -53,7 +51,5 @@ def list_files(root: Path, description: Description) -> Files:
         files.notes += [f"warning: {path}: not read; name the classes in {root / FILE} (classes:)" for path in named]
     lists = [] if "val" in files.splits else sorted(root.glob("*.txt"))
     val_lists = [path for path in lists if split_named(path.stem) == "val"]
-    files.notes += [
-        f"{path}: not read; its images are used for training unless you pass --val {path}" for path in val_lists
-    ]
+    files.notes += [f"{path}: not read; its images are training images without --val {path}" for path in val_lists]
     return files

@@ -51,9 +51,7 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     listed = held_out.union(lists.get("train", ()))
     if augmented:
         if lists.get("train") and (free := sorted({*masks} & {*images} - listed)):
-            notes.append(
-                f"used for training although not listed in train, val or test: {len(free)} images: {short(free)}"
-            )
+            notes.append(f"used for training, not listed in train, val or test: {len(free)} images: {short(free)}")
         source, more = _more_masks(root, base)
         added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held_out}}
         if more:

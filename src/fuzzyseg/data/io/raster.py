@@ -122,9 +122,7 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
 def check_rasterio(path: Path) -> None:
     """Raise DataError unless rasterio (extra `geo`) is installed."""
     if find_spec("rasterio") is None:
-        raise DataError(
-            f"{path}: has several bands or a data type that only rasterio can read: pip install fuzzyseg[geo]"
-        )
+        raise DataError(f"{path}: its bands or data type can only be read by rasterio: pip install fuzzyseg[geo]")
 
 
 def open_raster(path: Path) -> Raster | None:

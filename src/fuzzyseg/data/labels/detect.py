@@ -135,9 +135,7 @@ def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = V
     """Return the label map of masks with 0 and `high`, and a note. Raises DataError unless there are two names."""
     names = declared.names or ["background", "foreground"]
     if len(names) != 2:
-        raise DataError(
-            f"encoding: binary masks have two classes, 0 and {high}, but {len(names)} are declared; declare two"
-        )
+        raise DataError(f"encoding: binary masks have two classes, 0 and {high}; {len(names)} are declared: keep two")
     text, table = f"binary masks: 0 is {names[0]}, {high} is {names[1]}", ((0, 0), (high, 1))
     encoding = replace(base or Encoding(), table=table, ignore=declared.ignore or (), text=text, snap=declared.snap)
     return LabelMap(names, declared.void, encoding), [text]

@@ -109,9 +109,8 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
         codes = select_class_colours(counts, len(items), declared.snap)
         if declared.names is not None:
             raise DataError(
-                f"{items[0].mask}: is colour-coded, like the other masks; found the colours {short(codes, 40)}. "
-                f"Declare the colour of each class in {FILE}, such as colours: "
-                f"{{{declared.names[0]}: {list(codes[0])}, ...}}"
+                f"{items[0].mask}: is colour-coded, as others are; found the colours {short(codes, 40)}. Declare the "
+                f"colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(codes[0])}, ...}}"
             )
         names, table = colour_names(codes), list(enumerate(codes))
         source = "found in the files; name them in dataset.yaml (colours: {road: [r, g, b], ...})"

@@ -192,9 +192,7 @@ def make_split(
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
     if listed := sorted(kept & {item.name for item in val_items}):
-        raise DataError(
-            f"{short(listed)}: listed as labelled and as validation; expected them in only one of the lists"
-        )
+        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one list only")
     train, extra = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
         raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; choose fewer")
@@ -222,11 +220,5 @@ def make_split(
         seed=seed,
         held_out=held_out,
         choose_best=bool(val_items) and not few,
-        notes=[
-            note,
-            f"{len(sources)} images are used without masks, if the method uses unlabelled images",
-            val_note + extra,
-            *notes,
-            *val_notes,
-        ],
+        notes=[note, f"{len(sources)} images are used without masks, if at all", val_note + extra, *notes, *val_notes],
     )

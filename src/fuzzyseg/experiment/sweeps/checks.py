@@ -47,9 +47,7 @@ def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], 
     """Raise ConfigError if a result or pretraining was made with other settings, data or code."""
     advice = "choose another --out or --results, or delete the file or folder"
     if changed:
-        raise ConfigError(
-            f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): restore these settings, {advice}"
-        )
+        raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): restore them, {advice}")
     if changes := origin_differences(recorded, made_from):
         code = "" if "data " in changes[0] else "; --any-code accepts results of other versions of fuzzyseg"
         raise ConfigError(f"{path}: {kind} was made from other data or code ({'; '.join(changes)}): {advice}{code}")

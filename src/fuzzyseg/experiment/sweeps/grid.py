@@ -78,9 +78,7 @@ class Grid:
         if isinstance(self.seeds, int) and self.seeds < 1:
             raise ConfigError(f"--seeds: found {self.seeds}, expected at least 1")
         if self.folds is not None and (val := self.settings.get("data", {}).get("val")) is not None:
-            raise ConfigError(
-                f"--val: found {val!r} together with --folds, which validates on labelled images; give only one"
-            )
+            raise ConfigError(f"--val: found {val!r} and --folds, which validates on labelled images; give only one")
         for name in self.arms:
             check_known("--arms", name, self.plan.arms)
         readings = self.plan.readings
@@ -93,13 +91,9 @@ class Grid:
         for cell in self.cells:
             other = names.setdefault(cell.name, cell)
             if other != cell:
-                raise ConfigError(
-                    f"arms: {cell.arm!r} and {other.arm!r} have the same file name, {cell.name!r}; rename one"
-                )
+                raise ConfigError(f"arms: {cell.arm!r} and {other.arm!r} share the file name {cell.name!r}; rename one")
             if not self.config(cell, Path("out")).train.evaluate:  # validates before the first run
-                raise ConfigError(
-                    f"train.evaluate: found false for {cell.arm!r}; expected true, because a sweep compares scores"
-                )
+                raise ConfigError(f"train.evaluate: found false for {cell.arm!r}; expected true, to compare scores")
 
     @property
     def amounts(self) -> list[str | None]:

@@ -51,9 +51,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
         row = json.loads(path.read_text(encoding="utf-8"))
         dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"])
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"{path}: is not a result file of a sweep (JSON with settings and result); remove it"
-        ) from None
+        raise ConfigError(f"{path}: is not a result of a sweep (JSON with settings and result); remove it") from None
     return dict(row)
 
 

@@ -42,9 +42,7 @@ from fuzzyseg.ops.sample_rng import uniform
 class AELConfig(MethodConfig):
     """Settings of AEL."""
 
-    unsupervised_weight: float = setting(
-        1.0, "paper", "alpha: weight of the unsupervised loss (0.5 to 2 in the paper).", ge=0
-    )
+    unsupervised_weight: float = setting(1.0, "paper", "alpha: weight of the loss (paper: 0.5 to 2).", ge=0)
     labelled_too: bool = setting(True, "authors' code", "Also apply the consistency term to labelled images.")
     decay: float = setting(0.99, "authors' code", "Decay of the teacher, after a warm-up 1 - 1/(step + 1).", ge=0, lt=1)
     gamma: float = setting(2.0, "paper", "Dynamic re-weighting: power of the confidence; 0: off.", ge=0)
@@ -61,9 +59,7 @@ class AELConfig(MethodConfig):
     )
     memory: float = setting(0.999, "paper", "tau: decay of the confidence bank, after a warm-up.", ge=0, lt=1)
     absent: Literal["decay", "stay"] = setting(
-        "decay",
-        "authors' code",
-        "Confidence of a class that is absent from a step: counts as 0 (decay), or is unchanged (stay).",
+        "decay", "authors' code", "A class absent from a step counts as 0 (decay) or is unchanged (stay)."
     )
     copy_paste: bool = setting(True, "paper", "Adaptive copy-paste of labelled classes.")
     copy_paste_classes: int = setting(3, "paper", "Classes drawn for each image (1 in the authors' code on VOC).", ge=1)
@@ -98,9 +94,7 @@ class AEL(Method):
         super().__init__(network, *rest)
         config, classes = self.config, self.facts.classes
         if not set(range(classes)) - set(config.copy_paste_exclude):
-            raise ValueError(
-                f"method.copy_paste_exclude: found all {classes} classes; leave at least one, or set copy_paste=false"
-            )
+            raise ValueError(f"method.copy_paste_exclude: found all {classes} classes; leave one, or copy_paste=false")
         self.student = network()
         self.teacher = teacher_of(self.student)
         usual = "keep" if getattr(self.pixel_loss, "function", None) is PIXEL_LOSSES["hard"] else "drop"

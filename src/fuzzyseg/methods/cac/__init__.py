@@ -44,12 +44,8 @@ class CACConfig(MethodConfig):
     unsupervised_weight: float = setting(0.1, "authors' code", "lambda.", ge=0)
     temperature: float = setting(0.1, "authors' code", "tau.", gt=0)
     confidence: float = setting(0.75, "authors' code", "gamma: minimum confidence of a positive.", ge=0, le=1)
-    start: float = setting(
-        1 / 16, "authors' code, 5 of 80 epochs", "Fraction of the run before the contrast starts.", ge=0, lt=1
-    )
-    bank_steps: int = setting(
-        3, "authors' code, VOC R101", "Steps whose features are negatives (R50: 2, Cityscapes: 1).", ge=1
-    )
+    start: float = setting(1 / 16, "authors' code, 5 of 80 epochs", "Fraction of the run before contrast.", ge=0, lt=1)
+    bank_steps: int = setting(3, "authors' code, VOC R101", "Steps kept for negatives (R50: 2, Cityscapes: 1).", ge=1)
     negatives: int | None = setting(None, "authors' code", "Negatives per image and crop; None: all its cells.", ge=1)
     width: int = setting(128, "authors' code", "Channels of the projected features.", ge=2)
     cell: int = setting(8, "authors' code", "Side of a cell in pixels: at least the stride, or a multiple.", ge=1)

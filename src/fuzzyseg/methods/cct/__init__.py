@@ -43,9 +43,8 @@ class CCTConfig(MethodConfig):
     ramp_share: float = setting(0.1, "paper", "Fraction of the run over which lambda grows.", ge=0, le=1)
     decoders: tuple[NonNegativeInt, ...] = setting(
         (2, 6, 6, 2, 2, 6, 6), "paper",
-        "Numbers of decoders for adversarial offsets, dropout, G-Cutout, Con-Msk "
-        "(foreground kept), Obj-Msk (background kept), F-Drop and F-Noise (0 and six "
-        "times 2 in the port).", min_length=7, max_length=7,
+        "Number of decoders for adversarial offsets, dropout, G-Cutout, Con-Msk (foreground kept), Obj-Msk (background "
+        "kept), F-Drop and F-Noise (0 and six times 2 in the port).", min_length=7, max_length=7,
     )  # fmt: skip
     dropout: float = setting(0.5, "authors' code", "Fraction of channels that dropout zeroes.", ge=0, lt=1)
     cutout: float = setting(0.4, "authors' code", "Side of G-Cutout's box divided by that of the region.", gt=0, lt=1)

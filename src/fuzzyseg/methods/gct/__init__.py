@@ -39,16 +39,11 @@ class GCTConfig(MethodConfig):
     """Settings of GCT."""
 
     unsupervised_weight: float | None = setting(
-        None,
-        "paper; ours",
-        "Weight of the consistency; None: 100 (paper, mean over classes), or 1 with a pixel loss.",
-        ge=0,
+        None, "paper; ours", "Consistency weight; None: 100 (paper, mean over classes), or 1 with a pixel loss.", ge=0
     )
     correction_weight: float = setting(1.0, "paper", "Weight of the flaw correction.", ge=0)
     detector_weight: float = setting(10.0, "authors' scripts", "Weight of the detector's loss.", ge=0)
-    ramp_share: float = setting(
-        0.1, "authors' scripts", "Fraction of the run over which the consistency weight grows.", ge=0, le=1
-    )
+    ramp_share: float = setting(0.1, "authors' scripts", "Fraction of the run with a growing weight.", ge=0, le=1)
     xi: float = setting(0.6, "paper", "Minimum flaw of a bad pixel.", gt=0, lt=1)
     clip: float = setting(0.1, "authors' code", "Images whose largest flaw is at most this value have none.", ge=0)
     mu: float = setting(0.5, "paper", "Scale of the detector's target; no effect once it is stretched.", gt=0, le=1)

@@ -45,9 +45,7 @@ class PseudoSegConfig(MethodConfig):
     )
     temperature: float = setting(0.5, "paper", "Temperature of the sharpening; 1: none.", gt=0)
     threshold: float = setting(0.0, "authors' code", "Minimum probability of a trained label.", ge=0, le=1)
-    cutout: float = setting(
-        50 / 513, "authors' code", "Half the hidden square's side over the crop's side.", ge=0, le=0.5
-    )
+    cutout: float = setting(50 / 513, "authors' code", "Half the hidden square's side / crop side.", ge=0, le=0.5)
     attention_channels: int = setting(128, "authors' code", "Channels of keys and queries.", ge=1)
 
 
