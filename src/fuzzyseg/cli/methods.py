@@ -102,7 +102,7 @@ def facts(method: type[Method]) -> dict[str, Any]:
         "paper": method.paper,
         "paper's loss": paper_loss[0] if paper_loss else "none of the pixel losses",
         "fuzzy": method.refuses.get("fuzzy") or _FPL[method.fuzzy],
-        "networks": f"{method.learners}, each trained from its own initial weights",
+        "networks": f"{method.learners}, with one set of initial weights each",
         "cost": method.cost,
         "keeps": method.keeps,
         "settings": settings,

@@ -65,7 +65,7 @@ def from_message(kind: str, what: str, message: str) -> Finding:
 def unreadable_files(files: Sequence[FileInfo]) -> list[Finding]:
     """Report files that cannot be decoded."""
     bad = [each for each in files if each.problem is not None]
-    advice = "copy them again from their source or delete them, and with an image also its mask"
+    advice = "copy them again from their source, or delete them (images together with their masks)"
     details = ({"file": str(each.path), "text": each.problem} for each in bad)
     return _finding("error", "unreadable", f"{counted(len(bad), 'file')} cannot be read", advice, details)
 
