@@ -112,7 +112,7 @@ class Calibration:
         if isinstance(self.gate, ConfidentPixels) and confident[0] > 0:
             _, above, right = confident.tolist()
             reliable = self.gate.decide(above, right)
-            share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "none"
+            share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "no"
             self.say(
                 f"step {step}: {share} held-back confident pixels are right, "
                 + ("enough to use only confident pixels" if reliable else "too few, so all pixels are used")

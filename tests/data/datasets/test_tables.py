@@ -105,7 +105,8 @@ def test_a_folder_with_lists_of_bare_names_stays_a_folder(tmp_path):
     assert data.layout == "folder" and not any(".txt" in note for note in data.notes)
     (tmp_path / "Valid.txt").write_text("x\n")
     assert any(
-        f"training images without --val {tmp_path / 'Valid.txt'}" in note for note in read_dataset(tmp_path).notes
+        f"without --val {tmp_path / 'Valid.txt'}, its images are used for training" in note
+        for note in read_dataset(tmp_path).notes
     )
     (tmp_path / "Valid.txt").unlink()
     (tmp_path / "train.txt").write_text("images/x.png masks/x.png\n")

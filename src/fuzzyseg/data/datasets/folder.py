@@ -51,5 +51,5 @@ def list_files(root: Path, description: Description) -> Files:
         files.notes += [f"warning: {path}: not read; name the classes in {root / FILE} (classes:)" for path in named]
     lists = [] if "val" in files.splits else sorted(root.glob("*.txt"))
     val_lists = [path for path in lists if split_named(path.stem) == "val"]
-    files.notes += [f"{path}: not read; its images are training images without --val {path}" for path in val_lists]
+    files.notes += [f"{path}: not read; without --val {path}, its images are used for training" for path in val_lists]
     return files

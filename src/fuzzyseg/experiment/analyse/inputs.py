@@ -142,7 +142,7 @@ def _lists(
             )
     else:
         if unlabelled_masks:
-            raise ConfigError("--unlabelled-masks: needs a run and its own data; omit --data")
+            raise ConfigError("--unlabelled-masks: works only with the run's own data; omit --data")
         dataset = read_for(data, predictor, config)
         void, name = dataset.ignore_index, "val"
         if dataset.val is None:
