@@ -57,7 +57,7 @@ def test_a_root_that_names_no_classes_has_the_firsts(first, tmp_path):
 def test_an_unknown_class_in_a_further_root_is_an_error(first, tmp_path):
     put(tmp_path / "b/images/x.png")
     (tmp_path / "b/dataset.yaml").write_text("classes: [roads, sky]\n")
-    with pytest.raises(DataError, match=r"/b: has the class 'roads', which .*first lacks.*mean 'road'"):
+    with pytest.raises(DataError, match=r"/b: has the class 'roads', which is missing in .*first.*mean 'road'"):
         combine(read_dataset(first), more=[tmp_path / "b"])
 
 
