@@ -47,10 +47,10 @@ def import_file(path: str | Path) -> None:
     spec.loader.exec_module(module)
     tables = {key: table for key in (*GROUPS, "METRICS") if isinstance(table := getattr(module, key, None), Mapping)}
     if not tables:
-        raise ConfigError(f"--import: {path} has no dictionary METHODS, LOSSES, DATASETS or METRICS")
+        raise ConfigError(f"--import: {path} defines no dictionary METHODS, LOSSES, DATASETS or METRICS")
     for key, builtin in (("METHODS", METHODS), ("LOSSES", PIXEL_LOSSES)):
         if duplicates := sorted(builtin.keys() & tables.get(key, {}).keys()):
-            raise ConfigError(f"--import: {path} has {key}[{duplicates[0]!r}], a built-in name; rename it")
+            raise ConfigError(f"--import: {path} defines {key}[{duplicates[0]!r}], a built-in name; rename it")
     _modules[path] = module
 
 

@@ -26,11 +26,11 @@ def check(
     words: Words = None,
     *,
     as_json: Json = False,
-    everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
-    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Picture of the classes.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help=f"List all files, not only the first {LIST}.")] = False,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Contact sheet to write.")] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="RUN|MODEL", help="Also list images whose masks this model contradicts."),
+        typer.Option("--model", metavar="RUN|MODEL", help="Also list masks that this model contradicts."),
     ] = None,
     given: Given,
 ) -> None:
@@ -136,7 +136,7 @@ def _verdict(report: Report) -> str:
 
 
 def _contradicted(rows: Sequence[dict[str, Any]], masks: str, model: str) -> Iterator[str]:
-    yield f"\n{masks} are contradicted by {model}{', the worst first:' if rows else ''}"
+    yield f"\n{masks} are contradicted by {model}{', worst first:' if rows else ''}"
     head = ("image", "of its labels", "most often: label -> prediction", "of its labels")
     text = ("{image}", "{share:.2%}", "{label} -> {prediction}", "{most:.2%}")
     yield from table(head, [[part.format(**row) for part in text] for row in rows])

@@ -9,8 +9,8 @@ from fuzzyseg.cli.errors import INTERRUPTED, Failure
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for data, runs, pictures.")] = Path("demo"),
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of data and training.")] = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed for data and training.")] = 0,
 ) -> None:
     """Train on generated images in three ways, and compare.
 

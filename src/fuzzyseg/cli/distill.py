@@ -23,10 +23,10 @@ OPTIONS = ("unlabelled", "loss", "arch", "encoder", "weights", "steps", "seed", 
     ),
 )
 def distill(
-    teacher: Annotated[str, typer.Argument(metavar="TEACHER_RUN", help="The run folder of the teacher.")],
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER_RUN", help="Run folder of the teacher.")],
     words: Words = None,
     *,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN if it holds a checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint.")] = False,
     imports: Import = None,
     given: Given,
 ) -> None:

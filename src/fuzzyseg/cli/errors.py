@@ -43,7 +43,7 @@ class Verb(TyperCommand):
         for before, word in zip(["", *args], args, strict=False):
             if word == "" or (word.startswith("--") and word.endswith("=")):
                 name = (word or before).rstrip("=") if (word or before).startswith("--") else ctx.info_name
-                raise ConfigError(f"{name}: found an empty value; give one, or leave it out")
+                raise ConfigError(f"{name}: found an empty value; give a value or omit it")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -52,7 +52,7 @@ class Verb(TyperCommand):
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first process
             del os.environ["WORLD_SIZE"]  # otherwise its trainings would wait for the others
-            typer.echo(f"{ctx.info_name} runs on one of the {world} processes", err=True)
+            typer.echo(f"{ctx.info_name} uses only one of the {world} processes", err=True)
         return super().invoke(ctx)
 
 
@@ -100,4 +100,4 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
         return f"fuzzyseg {command}: out of memory ({text[:200] or type(error).__name__}); {advice}", FAILED
     place = f" in {Path(ours[-1].filename).relative_to(PACKAGE).as_posix()}, line {ours[-1].lineno}" if ours else ""
     summary = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
-    return f"fuzzyseg {command} failed{place} ({summary}); --debug shows the traceback, for a report", FAILED
+    return f"fuzzyseg {command} failed{place} ({summary}); --debug shows the traceback to report", FAILED

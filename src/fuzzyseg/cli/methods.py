@@ -21,17 +21,17 @@ LISTING = Path(__file__).with_suffix(".json")
 
 _FPL = {
     "native": "native: replaces the paper's pseudo labels",
-    "variant": "a variant of ours: replaces a term without pseudo labels",
+    "variant": "our variant: replaces a term that uses no pseudo labels",
 }
 
 
 LOSSES = {
-    "paper": "the term of the method's paper",
+    "paper": "the loss of the method's paper",
     "hard": "cross entropy on the teacher's most probable class",
     "soft": "cross entropy against the teacher's probabilities",
     "fuzzy": "Fuzzy Positive Learning (FPL)",
-    "negative": "negative learning over the classes outside of FPL's set, an ablation",
-    "partial": "partial labels over FPL's set, an ablation",
+    "negative": "negative learning on the classes outside FPL's set (ablation)",
+    "partial": "partial-label loss over FPL's set (ablation)",
     "thresholded": "cross entropy on pixels whose most probable class is confident",
 }
 """Names of the pseudo-label losses, available without importing torch."""
@@ -40,7 +40,7 @@ _OTHER_NAMES = {"fpl": "fuzzy", "a-fpl": "fuzzy loss.threshold=adaptive"}
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A method, or a pseudo-label loss.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A method or a pseudo-label loss.")] = None,
     as_json: Json = False,
     imports: Import = None,
 ) -> None:
@@ -61,7 +61,7 @@ def methods(
             without = [method for method, shown in listing.items() if shown["fuzzy"].startswith("does not apply")]
             description = {
                 "loss": f"{LOSSES[loss]}; a pseudo-label loss, not a method",
-                "use": f"--loss {words}, with any method but {' and '.join(without)}",
+                "use": f"--loss {words}, with any method except {' and '.join(without)}",
                 "example": f"fuzzyseg train --data photos --loss {words} --out runs/{loss}",
                 "more": "fuzzyseg settings loss; docs/losses.md",
             }
@@ -102,7 +102,7 @@ def facts(method: type[Method]) -> dict[str, Any]:
         "paper": method.paper,
         "paper's loss": paper_loss[0] if paper_loss else "none of the pixel losses",
         "fuzzy": method.refuses.get("fuzzy") or _FPL[method.fuzzy],
-        "networks": f"{method.learners}, each trained from its own initial weights",
+        "networks": f"{method.learners}, with one set of initial weights each",
         "cost": method.cost,
         "keeps": method.keeps,
         "settings": settings,

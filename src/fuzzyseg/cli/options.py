@@ -105,8 +105,8 @@ def configuration(words: Sequence[str], options: Mapping[str, Any], base: Mappin
         raise ConfigError(f"{name}: compares several runs; use `fuzzyseg sweep {name}`")
     if "start" in values:
         raise ConfigError(
-            f"{name}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
-            "run remove it, and give the initial weights with --init"
+            f"{name}: has a section 'start', which only `fuzzyseg sweep` and `fuzzyseg compare` use; for a single run, "
+            "remove it and give the initial weights with --init"
         )
     return validate(overridden(merge(base or {}, values), options, words))
 
@@ -130,7 +130,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RECIPE.yaml|KEY=VALUE",
-        help="A file of settings, and single settings by dotted name, such as train.ema=0.998, in any order.",
+        help="A settings file and single settings by dotted name, such as train.ema=0.998, in any order.",
     ),
 ]
 DEVICE = option("device", str, "auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
@@ -141,6 +141,6 @@ Import = Annotated[
         "--import",
         metavar="FILE.py",
         callback=_load,
-        help="Python file with METHODS, LOSSES, DATASETS or METRICS by name; may be given several times.",
+        help="Python file that defines METHODS, LOSSES, DATASETS or METRICS; may be given several times.",
     ),
 ]

@@ -12,7 +12,7 @@ def report(
         typer.Argument(metavar="RUN|SWEEP ...", help="Run folders; folders of `sweep` or `compare`, or of their rows."),
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="HTML file to write.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Title. [default: the names]")] = None,
 ) -> None:
     """Write one HTML page of runs and sweeps.

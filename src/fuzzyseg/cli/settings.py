@@ -13,7 +13,7 @@ from fuzzyseg.config.short_names import SETTINGS
 
 
 def settings(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A section, or a setting (data.cache).")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A section or a setting (data.cache).")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/settings.md.")] = False,
 ) -> None:
     """List all settings of a run, or those of a section.

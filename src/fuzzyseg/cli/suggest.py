@@ -11,17 +11,15 @@ from fuzzyseg.cli.progress import counter, table
 
 
 @takes(
-    option("export", str, metavar="FORMATS", help="Also write the images and their masks for a tool, such as cvat."),
+    option("export", str, metavar="FORMATS", help="Also export the images and their masks to a tool, such as cvat."),
     DEVICE,
 )
 def suggest(
-    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, and quoted patterns.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model/ folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders or quoted patterns.")],
     *,
-    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="Images to suggest.")] = 20,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder.")] = Path("suggestions"),
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="Number of images to suggest.")] = 20,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New output folder.")] = Path("suggestions"),
     given: Given,
 ) -> None:
     """Suggest which images to label next.

@@ -23,7 +23,7 @@ def train(
     words: Words = None,
     *,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint, else start it.")
+        bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint; otherwise start it.")
     ] = False,
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Never evaluate: no score, no best checkpoint.")] = False,
     dry_run: Annotated[

@@ -42,9 +42,9 @@ class Section(BaseModel):
         field = cls.model_fields[info.field_name or ""]
         values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
         if any(isinstance(each, str) and not each.strip() for each in values):
-            raise ValueError("found an empty text; give a value, or leave the setting out")
+            raise ValueError("found an empty string; give a value or omit the setting")
         if any(isinstance(each, bool) for each in values) and not _holds(field.annotation, bool):
-            raise ValueError("expected no true or false")
+            raise ValueError("expected a value other than true and false")
         return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
@@ -77,7 +77,7 @@ def parse_size(value: Any) -> Any:
     if isinstance(value, str):
         parts = value.lower().split("x")
         if len(parts) not in (1, 2) or not all(part.strip().isdigit() for part in parts):
-            raise ValueError("a size is HEIGHTxWIDTH, such as 360x480")
+            raise ValueError("expected HEIGHTxWIDTH, such as 360x480")
         numbers = [int(part) for part in parts]
         value = (numbers[0], numbers[-1])
     if isinstance(value, list | tuple) and any(isinstance(v, int) and v < 1 for v in value):

@@ -40,7 +40,7 @@ def nearest(
     close = [prefix + each for each in difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)]
     if close := [*more, *close]:
         return f" Did you mean {' or '.join(map(repr, close))}?"
-    return f" Known: {', '.join(sorted(listed or names))}."
+    return f" Available: {', '.join(sorted(listed or names))}."
 
 
 def check_known(what: str, name: str, known: Iterable[str]) -> None:
@@ -86,7 +86,7 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
         else:
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] in ("model_type", "model_attributes_type"):
-                message = f"it is a section; expected settings in it, such as {key}.NAME=VALUE or {{NAME: VALUE}}"
+                message = f"this is a section; expected its settings, such as {key}.NAME=VALUE or {{NAME: VALUE}}"
             lines.append(f"{key[:200]}: found {_shown.repr(item['input'])}; {message}" if place else message)
     return "\n".join(lines)
 
@@ -107,7 +107,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give the path of a YAML file") from None
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}" if isinstance(error, ConfigError) else f"{path}: is no text") from None
+        raise ConfigError(f"{path}: {error}" if isinstance(error, ConfigError) else f"{path}: is not text") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {type(values).__name__} at the top; expected sections such as 'train:'")
@@ -121,7 +121,7 @@ class _Loader(yaml.SafeLoader):
         keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
         duplicate = next((key for key, count in keys.items() if count > 1), None)
         if duplicate is not None:
-            raise yaml.MarkedYAMLError(None, None, f"the key {duplicate!r} is written twice", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"the key {duplicate!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -131,7 +131,7 @@ def parse_yaml(text: str) -> Any:
         raise ConfigError(f"more than {MAX_CHARACTERS} characters; expected settings")
     depths = accumulate((char in "[{") - (char in "]}") for char in text)
     if max(depths, default=0) > MAX_DEPTH:
-        raise ConfigError(f"more than {MAX_DEPTH} brackets in each other; expected settings")
+        raise ConfigError(f"more than {MAX_DEPTH} nested brackets; expected settings")
     try:
         values = yaml.load(text, _Loader)
         _count(values, MAX_VALUES)
@@ -141,7 +141,7 @@ def parse_yaml(text: str) -> Any:
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         raise ConfigError(f"is not valid YAML: {error.problem or error.context}{where}") from None
     except RecursionError:  # an alias that contains itself
-        raise ConfigError("is not valid YAML: nested without end") from None
+        raise ConfigError("is not valid YAML: an alias contains itself") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
@@ -152,7 +152,7 @@ def _count(values: Any, limit: int) -> int:
     for part in parts:
         limit = _count(part, limit - 1)
         if limit < 0:
-            raise ConfigError(f"more than {MAX_VALUES} values, written out; expected settings")
+            raise ConfigError(f"more than {MAX_VALUES} values with aliases expanded; expected settings")
     return limit
 
 
@@ -205,7 +205,7 @@ def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str,
     values = config.model_dump() if isinstance(config, Config) else nested(config or {})
     for name, value in given.items():
         if name not in SETTINGS and name.partition(".")[0] not in Config.model_fields:
-            raise ConfigError(f"found the keyword {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}")
+            raise ConfigError(f"unknown keyword {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}")
         key = SETTINGS[name][0] if name in SETTINGS else name
         values = override(values, key.split("."), nested(value))
     return validate(values)

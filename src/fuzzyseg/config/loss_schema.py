@@ -72,7 +72,7 @@ class LossConfig(Section):
         | Literal["auto", "schedule", "adaptive", "calibrated"]
         | Annotated[str, Field(title="conformal:COVERAGE")]
     ) = Field(0.9, json_schema_extra=PAPER)
-    """T of Alg. 1: the larger, the more classes are positive. Or a policy, configured by the settings of the same name:
+    """T of Alg. 1; a larger T makes more classes positive. Or a policy, configured by the settings of the same name:
     auto (by Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets
     that contain the true label with that probability."""
     auto: Literal["share", "count"] = "share"
@@ -86,12 +86,12 @@ class LossConfig(Section):
     linear and convex (Eq. 16), convex1 (two releases of the code: (m - q) / (m + q) with the positives' mean m), or
     none: every weight is 1."""
     a: float = Field(50.0, gt=0, json_schema_extra=PAPER)
-    """A of Eq. 11, for the weight concave: the larger, the stronger the curvature."""
+    """A of Eq. 11, for the weight concave: a larger value gives a stronger curvature."""
     k_cap: int | None = Field(None, ge=1, json_schema_extra=PAPER)
     """Largest K, the number of positive classes of a pixel; None: all classes but one (official: 3)."""
     rule: Literal["n-1", "n", "continuous"] | int = Field("n-1", json_schema_extra=PAPER)
     """Last positive class: n-1 (before the class with which the cumulative probability exceeds T), n (that class),
-    continuous (ours: that class counts in part), or a number from 1: a fixed K."""
+    continuous (ours: that class counts in part), or a fixed K, an integer of at least 1."""
     variant: Literal["paper", "official"] = "paper"
     """The loss of the paper, or that of the authors' published code (official)."""
     balance: bool = Field(False, json_schema_extra={"source": "ours"})
@@ -134,7 +134,7 @@ class LossConfig(Section):
     def _rule_or_number(cls, value: Any) -> Any:
         number = int(value) if isinstance(value, str) and value.isdecimal() else value
         if number not in ("n-1", "n", "continuous") and not (type(number) is int and number >= 1):
-            raise ValueError("expected n-1, n, continuous, or a number from 1, a fixed K")
+            raise ValueError("expected n-1, n, continuous, or a fixed K of at least 1")
         return number
 
 

@@ -56,7 +56,7 @@ class Plan(Section):
                     raise ValueError(f"arms.{arm}.{key}: found {value!r}, expected settings")
             for name, value in readings.items():
                 if name not in self.readings or not isinstance(value, Mapping):
-                    known = ", ".join(self.readings) or "no reading: the plan has none"
+                    known = ", ".join(self.readings) or "the plan's readings, of which there are none"
                     raise ValueError(f"arms.{arm}.readings: found {name!r}: {value!r}, expected settings of {known}")
         named = {"expected": list(self.expected), "pairs": [arm for pair in self.pairs for arm in pair]}
         for key, arms in named.items():
@@ -65,7 +65,7 @@ class Plan(Section):
                 raise ValueError(f"{key}: found {unknown[0]!r}, expected one of the arms {', '.join(self.arms)}")
         for key, numbers in {"seeds": self.seeds, "subsets": self.subsets}.items():
             if len(set(numbers)) < len(numbers):
-                raise ValueError(f"{key}: found {numbers}, expected each number once")
+                raise ValueError(f"{key}: found {numbers}, expected distinct numbers")
         columns = max(1, len(self.labelled))
         for arm, scores in self.expected.items():
             if len(scores) != columns:

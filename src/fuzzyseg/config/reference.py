@@ -18,16 +18,16 @@ from fuzzyseg.config.schema import Config
 
 HOW = (
     "Settings are given in a file, `fuzzyseg train recipe.yaml` (with sections, `data: {cache: disk}`), by an option "
-    "of `fuzzyseg train`, if any (`--labelled 46`), or by a dotted name, `data.cache=disk`; later ones in this order "
-    "override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets `null`, if "
-    "allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; files, folders and bands also `a,b`. "
-    "`HxW` is height x width in pixels, or one number for both. Source: where a default comes from. `fuzzyseg "
-    "settings` prints the same as text, `fuzzyseg settings data` one section."
+    "of `fuzzyseg train`, if any (`--labelled 46`), or by dotted name, `data.cache=disk`; later ones in this order "
+    "override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets `null`, "
+    "where allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; lists of files, folders or bands "
+    "also as `a,b`. `HxW` is height x width in pixels, or one number for both. Source tells where a default comes "
+    "from. `fuzzyseg settings` prints this as text, `fuzzyseg settings data` one section."
 )
 """Introduction of the page."""
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-_KINDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "number", str: "text"}
+_KINDS: dict[Any, str] = {bool: "true | false", int: "integer", float: "number", str: "string"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     above, _, last = name.rpartition(".")
     section_names = [each.name for each in settings if above and each.section == above]
     if section_names and model_of(above).model_config.get("extra") == "allow":
-        hint = f" Known: {', '.join(section_names)}. {_about(above)}"
+        hint = f" Available: {', '.join(section_names)}. {_about(above)}"
     elif section_names:
         more = [each.name for each in settings if each.name.endswith(f".{last}")]
         hint = nearest(last, [each.rpartition(".")[2] for each in section_names], prefix=f"{above}.", more=more)
@@ -94,7 +94,7 @@ def model_of(section: str) -> type[BaseModel]:
 
 
 def _about(section: str) -> str:
-    return " ".join((inspect.getdoc(model_of(section)) or "").split()) if section else "Settings outside sections."
+    return " ".join((inspect.getdoc(model_of(section)) or "").split()) if section else "Settings outside any section."
 
 
 def description(info: FieldInfo) -> str:

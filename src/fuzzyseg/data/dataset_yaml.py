@@ -80,7 +80,7 @@ class Description(BaseModel):
                 raise ValueError(f"{key} and classes differ: {', '.join(odd)} is in only one of them")
         kinds = [self.values is not None, self.reduce_zero_label, self.has_colours and self.encoding == "colour"]
         if sum(kinds) > 1 or (self.values is not None and self.encoding not in (None, "index")):
-            raise ValueError("found two of values, reduce_zero_label and encoding: colour or binary; expected one")
+            raise ValueError("found two of values, reduce_zero_label and encoding (colour or binary); expected one")
         return self
 
     @property
@@ -103,7 +103,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if duplicates := repeated([str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]):
-            raise yaml.MarkedYAMLError(None, None, f"the key {duplicates[0]!r} is written twice", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"the key {duplicates[0]!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -140,7 +140,7 @@ def read_description(root: Path, path: Path | None = None) -> Description:
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise DataError(f"{path}: is not valid YAML: {error}") from None
     if _entries(values, {}) > MAX_ENTRIES:
-        raise DataError(f"{path}: holds more than {MAX_ENTRIES} entries with its aliases (*) expanded; shorten it")
+        raise DataError(f"{path}: has more than {MAX_ENTRIES} entries with its aliases (*) expanded; shorten it")
     if values is not None and not isinstance(values, dict):
         raise DataError(f"{path}: found {type(values).__name__} at the top; expected keys such as 'classes: [a, b]'")
     try:

@@ -60,7 +60,7 @@ def repeated(values: Sequence[T]) -> list[T]:
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return ' Did you mean X?' with the most similar known name, or a list of the known names."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
+    return f" Did you mean {close[0]!r}?" if close else f" Available: {', '.join(known[:20])}."
 
 
 def problems(error: ValidationError, keys: Sequence[str] = (), names: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -62,7 +62,7 @@ class CropPair:
         """Raise ValueError for invalid ranges or strides."""
         for name, (low, high) in (("overlap", self.overlap), ("iou", self.iou)):
             if not 0 <= low <= high <= 1:
-                raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1], the smaller one first")
+                raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1] in ascending order")
         if self.stride < 1:
             raise ValueError(f"stride: found {self.stride}; expected at least 1")
 
@@ -188,7 +188,7 @@ def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tenso
     ValueError if mean and std do not match the channels.
     """
     if not len(mean) == len(std) == image.shape[1]:
-        raise ValueError(f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected as many")
+        raise ValueError(f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected equal")
     batch, channels, height, width = image.shape
     unit = 255 if image.dtype == torch.uint8 else 1
     scale, shift = 1 / (unit * std), -mean / std

@@ -66,7 +66,7 @@ def save_training(
     bad = torch.tensor(float(not finite(state["modules"])), device=device)
     if float(distributed.mean(bad)):
         raise NonFiniteLoss(
-            f"step {training.step}: the weights are not finite, so no checkpoint was written; the last one stays. A "
+            f"step {training.step}: the weights are not finite, so no checkpoint was written; the last one is kept. A "
             "lower optim.lr, optim.clip, or train.precision=fp32 may help"
         )
     if distributed.rank() == 0:
@@ -152,7 +152,7 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
     except Exception as error:  # a damaged archive can fail in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # its message recommends loading without weights_only
-            reason = "it contains other objects than tensors and plain values"
+            reason = "it contains objects other than tensors and plain values"
         raise CheckpointError(f"{path}: is damaged or not a checkpoint of fuzzyseg ({reason}); {advice}") from None
     version = "use the version of fuzzyseg that wrote it"
     file_format = state.get("format") if isinstance(state, dict) else None
@@ -184,7 +184,7 @@ def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed
         if key not in allowed and old.get(key) != new.get(key)
     ]
     if lines:
-        lines.append(f"Resume with the same settings (but for {', '.join(sorted(allowed))}) or choose another --out.")
+        lines.append(f"Resume with the same settings (except {', '.join(sorted(allowed))}) or choose another --out.")
         raise CheckpointError("\n".join(lines))
 
 

@@ -69,7 +69,7 @@ def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
         for parameter in role.params:
             name = names.get(id(parameter))
             if name is None:
-                raise ValueError(f"role {role_name!r} holds a parameter that the method lacks or does not train")
+                raise ValueError(f"role {role_name!r} has a parameter that the method does not have or train")
             if id(parameter) in owner:
                 raise ValueError(f"parameter {name!r} is in two roles: {owner[id(parameter)]!r} and {role_name!r}")
             owner[id(parameter)] = role_name

@@ -47,10 +47,10 @@ def announce(
         sentences += say_threshold(setup.loss, method.facts)
     if idle := setup.idle:
         has = "has" if len(idle) == 1 else "have"
-        sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {requested} as it is set")
+        sentences.append(f"note: {', '.join(idle)} {has} no effect with the current settings of --loss {requested}")
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
         subject = "FPL" if name == "fuzzy" else f"the loss {name}"
-        sentences.append(f"two classes: every fuzzy set holds one class, so {subject} is weighted cross entropy")
+        sentences.append(f"two classes: every fuzzy set contains one class, so {subject} is weighted cross entropy")
     sentences += [f"note: {note}" for note in notes]
     for sentence in sentences:
         say(sentence)
@@ -82,7 +82,7 @@ def _ends(path: Path, count: int = 4096) -> bytes:
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
     """Return the final message of a training run. score: key of the score that selects the best checkpoint."""
     if not outcome.finished:
-        ending = "interrupted" if outcome.interrupted else "stopped as asked"
+        ending = "interrupted" if outcome.interrupted else "stopped as requested"
         return f"{ending}: step {outcome.step} is saved in {run.path}; continue with --resume"
     if outcome.last is None:
         return f"done: model in {run.model_dir} (not evaluated)"
@@ -100,7 +100,7 @@ def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
         )
     if record(run).get("held_out"):
         lines.append(
-            "the validation images were held out of those with masks: once the settings are chosen, a last training "
-            "with --val none and another --out learns from all of them"
+            "the validation images were held out of those with masks: once the settings are chosen, train once more "
+            "with --val none and another --out to use all of them"
         )
     return "\n".join(lines)

@@ -70,7 +70,7 @@ class Calibration:
         self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
-            problem = "found 0, once at the start, but the network starts untrained"
+            problem = "found 0 (only at the start), but the network starts untrained"
             raise ConfigError(f"loss.calibrated.every: {problem}; give --init, or a number of steps")
         if not settings.low < settings.high:
             raise ConfigError(f"loss.calibrated: found low {settings.low}, high {settings.high}; expected low < high")
@@ -112,10 +112,10 @@ class Calibration:
         if isinstance(self.gate, ConfidentPixels) and confident[0] > 0:
             _, above, right = confident.tolist()
             reliable = self.gate.decide(above, right)
-            share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "none"
+            share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "no"
             self.say(
                 f"step {step}: {share} held-back confident pixels are right, "
-                + ("so that only confident pixels are used" if reliable else "too few: all pixels are used")
+                + ("enough to use only confident pixels" if reliable else "too few, so all pixels are used")
             )
 
     def _fit_temperature(self, predictor: Predictor, step: int) -> None:
@@ -187,7 +187,7 @@ def check_images(images: int, coverage: float) -> None:
     if images < minimum:
         raise ConfigError(
             f"loss.conformal.unit: found 'image' with {images} held-back image(s) for T; a coverage of {coverage:g} "
-            f"takes {minimum}: label more, raise loss.calibrated.hold_back, or count by pixel"
+            f"needs at least {minimum}: label more, raise loss.calibrated.hold_back, or count by pixel"
         )
 
 

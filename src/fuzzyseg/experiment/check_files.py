@@ -86,4 +86,4 @@ def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: It
 
 
 def _reason(path: Path, result: WorkerFailure) -> str:
-    return f"{path}: the process that reads it {result.reason}"
+    return f"{path}: the process reading it {result.reason}"

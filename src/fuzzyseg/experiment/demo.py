@@ -32,7 +32,7 @@ def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None
     for cell in [cell for cell in grid.cells if cell in done.rows]:
         if (fuzzy := done.rows[cell]["result"]["last"].get("fuzzy")) is not None:
             top, covered = (f"{100 * fuzzy[key]:.1f} %" for key in ("top1", "coverage"))
-            say(f"{cell.arm}: the most probable class is true in {top} of the pixels, the fuzzy set covers {covered}")
+            say(f"{cell.arm}: the most probable class is right at {top} of the pixels; fuzzy sets cover {covered}")
         predict(runs / cell.name, data / "images" / "val" / "demo_000[0-5].png", out / "pictures" / cell.name)
     say(f"one seed: differences of a point or two are noise; predictions are in {out / 'pictures'}")
     return done

@@ -64,8 +64,8 @@ def _check(micro_batches: Sequence[Mapping[str, Any]], step: int, method: Method
     ways += [f"--crop {sides[0]}x{sides[1]}"] * (min(sides) >= 64)
     raise ConfigError(
         f"memory: a batch of {total} images of {size[0]}x{size[1]} takes {(fixed + images * each) / GB:.1f} GB or "
-        f"more, besides evaluation, data workers and their caches; {free / GB:.1f} GB are free. "
-        f"Try {', or '.join([*ways, 'a smaller --batch or --encoder'])}"
+        f"more, not counting evaluation, data workers and their caches; {free / GB:.1f} GB are free. Try "
+        f"{', or '.join([*ways, 'a smaller --batch or --encoder'])}"
     )
 
 

@@ -92,7 +92,7 @@ def evaluate(
             try:
                 write_evaluation(*known, step=card.step, split=split)
             except OSError as error:
-                raise Unwritable(run.evaluation_dir, error, "its content is unchanged: free space and repeat") from None
+                raise Unwritable(run.evaluation_dir, error, "it is unchanged: free disk space and retry") from None
     return {"data": where, "split": split, **result}
 
 
@@ -217,7 +217,7 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
     if dataset.classes != card.classes:
         raise ConfigError(
             f"{root}: its classes are {', '.join(dataset.classes)}, those of the model {', '.join(card.classes)}; "
-            "scores need the same names in the same order: bring dataset.yaml and masks into the model's order"
+            "expected the same names in the same order: adapt dataset.yaml and the masks to the model's order"
         )
     return dataset
 

@@ -99,6 +99,6 @@ def _write_mask(mask: Any, path: Path, where: str, size: tuple[int, ...]) -> Non
     if mask.shape != size or mask.dtype.kind not in "iub" or mask.min() < 0 or mask.max() > 255:
         raise DataError(
             f"{where}: found a mask {mask.dtype} of shape {mask.shape}; expected class indices 0 to 254, 255 for void, "
-            f"of shape {tuple(size)}, as its image"
+            f"of shape {tuple(size)}, like its image"
         )
     save_index_png(mask, path)

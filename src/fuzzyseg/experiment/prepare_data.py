@@ -185,7 +185,7 @@ def input_scale(
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
     kinds = kinds_of(images, channels)
     if data.bands is not None and len(data.bands) != channels:
-        raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give as many")
+        raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give {channels}")
     given, cards = given_levels(data), cards_of(setup.init)
     if given is None and cards:  # those that the weights were trained with
         given = cards[0].levels
@@ -246,7 +246,7 @@ def input_statistics(
         weights = weights_statistics(source, setup.network.encoder, channels)
         statistics = weights or {3: IMAGENET, 1: GREY}.get(channels)
     if statistics is None or len(statistics[0]) != channels or len(statistics[1]) != channels:
-        what = "none are known" if statistics is None else f"found {len(statistics[0])} and {len(statistics[1])} values"
+        what = "none available" if statistics is None else f"found {len(statistics[0])} and {len(statistics[1])} values"
         raise ConfigError(f"data.mean, data.std: {what} for {channels} channels; give one value per channel for each")
     return list(statistics[0]), list(statistics[1])
 

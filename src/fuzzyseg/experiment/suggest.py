@@ -66,7 +66,7 @@ def suggest(
     if unknown := sorted(set(export) - set(ANNOTATIONS)):
         raise ConfigError(f"--export: found {', '.join(unknown)}; expected some of {', '.join(ANNOTATIONS)}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out}: is there already; choose another --out")
+        raise ConfigError(f"{out}: exists already; choose another --out")
     check_writable(out)
     source, where = Path(source), choose_device(device)
     predictor, config = load(source, network=network, device=where), run_config(source)
@@ -75,7 +75,7 @@ def suggest(
         known = {path.resolve() for path in (*labelled, *val)}
         files = [path for path in find_files(images, out).files if path.resolve() not in known]
         if len(files) < count:
-            raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; give fewer")
+            raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; set fewer")
         check_annotations(export, predictor.card, [path.name for path in files])
         networks = [predictor.network, *_second(source, config, predictor.card, network)]
         surveyor = Surveyor(networks, predictor.card, where, sets_of(source, config))
@@ -86,7 +86,7 @@ def suggest(
         val_infos = [info for path in val if (info := inspect_file(path, "image")).problem is None]
         chosen = [pool[place] for place in choose(pool, centres, count, val_infos)]
         if not chosen:
-            raise DataError(f"all of the {len(pool)} images are near-duplicates of known ones; give others")
+            raise DataError(f"all of the {len(pool)} images are near-duplicates of labelled ones; give others")
         if len(chosen) < count:
             logger.warning("%d of %d suggested: the others are near-duplicates", len(chosen), count)
         rows = [{"rank": n, "image": str(e.info.path), "score": e.score, **e.parts} for n, e in enumerate(chosen, 1)]
@@ -103,7 +103,7 @@ def suggest(
 def _labelled(source: Path, config: Config | None, predictor: Predictor) -> list[list[Path]]:
     """Return the run's labelled (and held-back) and validation images; warn and return none if the data is missing."""
     if config is None or config.data.root is None or not Path(config.data.root).exists():
-        logger.warning("%s: has no run with its data; suggestions may resemble images that it was trained on", source)
+        logger.warning("%s: is not in a run folder with its data; suggestions may resemble its training images", source)
         return [[], []]
     train, back, val = (run_items(source, config, predictor, name) for name in ("train", "held_back", "val"))
     return [[item.image for item in items] for items in (train + back, val)]
@@ -127,7 +127,7 @@ def _second(source: Path, config: Config | None, card: ModelCard, network: Facto
     if config is None or run is None or methods()[config.method.name].learners < 2:
         return []
     if run.path != source or not run.has_checkpoint:
-        logger.warning("the second network is in the run's last.pt: disagreement of the two is not measured")
+        logger.warning("the second network is in the run's last.pt: the networks' disagreement is not measured")
         return []
     return [trained_method(run, config, card, network).pair()[1].eval()]
 

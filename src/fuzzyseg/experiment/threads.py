@@ -36,7 +36,7 @@ def cpu_threads(
     elif network is not None and "OMP_NUM_THREADS" not in os.environ and before > 1:
         chosen = fastest_threads(network, shape, before)
         torch.set_num_threads(chosen)
-        text = f"{chosen} of {before} CPU threads are the fastest for this network now (train.threads)"
+        text = f"using {chosen} of {before} CPU threads, the fastest number for this network (train.threads)"
     try:
         yield text
     finally:

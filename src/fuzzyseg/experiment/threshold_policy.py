@@ -71,8 +71,8 @@ def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
     if loss.policy == "conformal":
         each = " of each class" if loss.conformal.per_class else ""
         return [
-            f"threshold conformal: T {UNKNOWN}, then temperature and T{each} for sets that hold {target:g} % of the "
-            f"truth, by the held-back {loss.conformal.unit}s"
+            f"threshold conformal: T {UNKNOWN}, then temperature and T{each} for sets that cover {target:g} % of the "
+            f"truth, by held-back {loss.conformal.unit}s"
         ]
     return []
 

@@ -92,12 +92,12 @@ def train(
     settings = settings_from(config, given)
     own_method, own_loss = None if isinstance(method, str) else method, None if isinstance(loss, str) else loss
     if settings.out is None:
-        raise ConfigError("--out: not given; name the run folder, such as --out runs/first")
+        raise ConfigError("--out: not given; give the run folder, such as --out runs/first")
     for custom, table, section in ((own_method, METHODS, settings.method), (own_loss, PIXEL_LOSSES, settings.loss)):
         if custom is not None:
             section.name = custom.__name__
             if custom.__name__ in table:
-                raise ConfigError(f"found an object named {custom.__name__!r}, as one of fuzzyseg; rename it")
+                raise ConfigError(f"found an object with the built-in name {custom.__name__!r}; rename it")
     setup = resolve(settings, method=own_method, loss=own_loss, network=network)  # before any file is read
     if network is None:
         check_names(settings.network.arch, settings.network.encoder)
@@ -232,8 +232,8 @@ def _explained_errors() -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ConfigError(
-            f"one image at a time is too few for the network's batch normalisation ({error}): raise --batch, lower "
-            "train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
+            f"one image per forward pass is too few for the network's batch normalisation ({error}): raise --batch, "
+            "lower train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
         ) from None
     except torch.OutOfMemoryError as error:
         raise ConfigError(

@@ -55,7 +55,7 @@ def evaluate(
     Raises DataError if there are no images, an image has no mask, or every pixel is void.
     """
     if not items:
-        raise DataError("there are no images to evaluate on; expected at least one with a mask")
+        raise DataError("found no images to evaluate; expected at least one with a mask")
     card, protocol = predictor.card, Protocol(mode, window, tuple(scales), flip)
     reader, part = card.reader(ignore_index), items[distributed.rank() :: distributed.world_size()]
     counts, each = _counts(predictor, _predictions(predictor, reader, part, protocol, batch), len(items), progress)

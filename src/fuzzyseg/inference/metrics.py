@@ -32,7 +32,7 @@ def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
     matrix = matrix.double()
     hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     if not truth.sum():
-        raise DataError("every pixel of the masks is void; expected some of a class (is ignore_index right?)")
+        raise DataError("every pixel of the masks is void; expected some with a class (is ignore_index right?)")
     iou = hit / (truth + predicted - hit)  # 0 / 0 is NaN: a class that does not occur
     return {
         "miou": iou.nanmean().item(),

@@ -79,7 +79,7 @@ def load(
     elif config.is_file():
         model = Segmenter(_from_config(config))
     else:
-        raise DataError(f"{folder}: holds weights of a custom network; give its factory: load(path, network=factory)")
+        raise DataError(f"{folder}: has the weights of a custom network; give its factory: load(path, network=factory)")
     load_network(model, folder)
     return Predictor(model.eval(), card, device)
 
@@ -92,7 +92,7 @@ def _from_config(path: Path) -> nn.Module:
         check_names(name, values["encoder_name"])
         fetched = [key for key in values if key.startswith(("pretrained", "checkpoint"))]
         if fetched:
-            raise ValueError(f"found {fetched[0]!r}; a model folder holds all its weights")
+            raise ValueError(f"found {fetched[0]!r}; a model folder must contain all its weights")
         return architecture(name)(**values | {"encoder_weights": None})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: describes no network ({error!r}); copy the model folder again") from None
+        raise DataError(f"{path}: does not describe a network ({error!r}); copy the model folder again") from None

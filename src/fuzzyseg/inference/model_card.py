@@ -113,7 +113,7 @@ def read_card(path: str | Path) -> ModelCard | None:
         reason = error.strerror or str(error)
     except ValueError as error:
         reason = str(error)
-    raise DataError(f"{file}: is no model card ({reason}); copy the model folder again")
+    raise DataError(f"{file}: is not a model card ({reason}); copy the model folder again")
 
 
 def _check(card: ModelCard) -> None:

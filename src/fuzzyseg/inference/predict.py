@@ -84,7 +84,7 @@ def predict_files(
     combined = [SHARES, *(ANNOTATIONS[kind][0] for kind in annotations), *[LABELS] * bool(annotations)]
     foreign += [out / name for name in combined if (out / name).exists() and not record.lines]
     if foreign and not overwrite:
-        raise DataError(f"{foreign[0]}: exists and is no earlier result of these images; {ADVICE}")
+        raise DataError(f"{foreign[0]}: exists and is not an earlier result for these images; {ADVICE}")
     _predict(prediction, record, inputs.root, names, progress)
     distributed.barrier()
     if distributed.rank() > 0:
@@ -114,10 +114,10 @@ def _predict(
     share = list(names.items())[distributed.rank() :: distributed.world_size()]
     edited = {file: paths[0] for file, _ in share if (paths := record.edited(_key(file, root)))}
     if edited:
-        log.warning(f"{short(list(edited.values()), 3)}: changed after the prediction and kept; delete to predict anew")
+        log.warning(f"{short(list(edited.values()), 3)}: edited after the prediction, so kept; delete to predict again")
     known = {file for file, _ in share if file in edited or record.complete(_key(file, root), file) is not None}
     if known:
-        log.warning(f"{len(known)} of {len(share)} images were predicted before; --overwrite repeats them")
+        log.warning(f"{len(known)} of {len(share)} images are already predicted; --overwrite predicts them again")
     done = len(known)
     for number, (file, name) in enumerate(share, 1):
         if file not in known:
@@ -133,7 +133,7 @@ def _predict(
             except OSError as error:
                 raise _unwritable(prediction.out, error, done, len(share)) from None
             except KeyboardInterrupt:
-                log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
+                log.warning(f"the results of {done} of {len(share)} images are complete; repeat the command")
                 raise
         if progress is not None:
             progress(number, len(share))
@@ -184,7 +184,7 @@ def _key(file: Path, root: Path) -> str:
 
 
 def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable:
-    status = f"the results of {done} of {total} images are complete, and the same command continues"
+    status = f"the results of {done} of {total} images are complete; repeat the command to continue"
     return Unwritable(path, error, status)
 
 
@@ -205,9 +205,9 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dic
             if target.exists():
                 existing[file] = target
                 if _identity(target) in sources:
-                    raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+                    raise DataError(f"{target}: is one of the images and would be overwritten; choose another --out")
     if find_spec("rasterio") is None and (lost := [file for file in names if is_georeferenced(file)]):
-        log.warning(printable(f"{short(lost, 3)}: results without georeference; pip install 'fuzzyseg[geo]' keeps it"))
+        log.warning(printable(f"{short(lost, 3)}: results have no georeference; pip install 'fuzzyseg[geo]' keeps it"))
     items = [Item(file, None, file.name) for file in names]
     for note in (*header_notes(items), *prediction.predictor.card.range_warnings(items)):
         log.warning(printable(note))
@@ -238,7 +238,7 @@ def _find_in(images: Path, out: Path) -> Found:
             else "there is no such file"
         )
         problem += f", but {counts(listing.others)}" if listing.others else ""
-        raise DataError(f"{images}: {problem}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
+        raise DataError(f"{images}: {problem}; expected a file, folder or pattern; supported are {', '.join(SUFFIXES)}")
     if listing.others:
         log.warning(printable(f"{images}: not read as images: {counts(listing.others)}"))
     return listing

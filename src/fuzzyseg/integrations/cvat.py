@@ -63,5 +63,5 @@ def create(run: str | None = None, device: str = "cpu") -> Segmentation:
     """Return the function for a run folder, or its model/ or best/ folder. Raises DataError."""
     run = run or os.environ.get("FUZZYSEG_RUN")
     if run is None:
-        raise DataError("no model is named: give -p run=str:RUN, or set FUZZYSEG_RUN=RUN, a run or model folder")
+        raise DataError("no model given: pass -p run=str:RUN or set FUZZYSEG_RUN=RUN (a run or model folder)")
     return Segmentation(load(run, device=device))

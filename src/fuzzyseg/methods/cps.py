@@ -50,7 +50,7 @@ class CPS(Method):
     learners: ClassVar[int] = 2
     paper_loss = ("hard", {})
     paper = "CPS, Chen et al., CVPR 2021 (CutMix: French et al., BMVC 2020)"
-    cost = "two networks; each 2 forwards with gradient (CutMix: and 2 without)"
+    cost = "two networks, each with 2 forwards with gradient (with CutMix also 2 without)"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)

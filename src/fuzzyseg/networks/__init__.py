@@ -94,7 +94,7 @@ def _checkpoint_activations(encoder: nn.Module, name: str) -> None:
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    return f" Did you mean {names[close[0]]!r}?" if close else f" Known: {', '.join(sorted(names.values()))}."
+    return f" Did you mean {names[close[0]]!r}?" if close else f" Available: {', '.join(sorted(names.values()))}."
 
 
 def check_names(arch: str, encoder: str) -> None:

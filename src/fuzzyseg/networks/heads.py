@@ -17,7 +17,7 @@ def check_stages(network: nn.Module, method: str) -> None:
         raise ValueError(
             f"network: {method} works on features, but {type(network).__name__} has no {', '.join(missing)}; add "
             "`encode` (image -> list of feature maps), `decode` (feature maps -> one map) and `classify` (map -> "
-            "logits), with forward their composition, or choose a method that needs only logits"
+            "logits), whose composition is forward, or choose a method that needs only logits"
         )
 
 
@@ -25,8 +25,8 @@ def check_different(first: nn.Module, second: nn.Module, method: str) -> None:
     """Raise ValueError if two networks that learn from each other have equal weights."""
     if all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)):
         raise ValueError(
-            f"the two networks of {method} start from equal weights and would learn nothing from each other: "
-            "give two files trained from different seeds (--init FILE,FILE)"
+            f"the two networks of {method} start from equal weights and would learn nothing from each other: give "
+            "files of two trainings with different seeds (--init FILE,FILE)"
         )
 
 

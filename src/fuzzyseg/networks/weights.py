@@ -43,7 +43,7 @@ def read_state(path: Path) -> State:
         raise ValueError(f"weights {path}: cannot be read ({error}); expected safetensors or a torch file") from error
     except Exception as error:  # unpickling errors, whose message advises weights_only=False
         raise ValueError(
-            f"weights {path}: contains other objects than tensors; expected safetensors or a torch file of a "
+            f"weights {path}: contains objects other than tensors; expected safetensors or a torch file of a "
             "state_dict() (if it contains a whole module, load it in Python and save its state_dict())"
         ) from error
     for _ in _NESTED:  # checkpoints store the weights under one of these keys
@@ -53,7 +53,7 @@ def read_state(path: Path) -> State:
         content = inner
     state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not state:
-        raise ValueError(f"weights {path}: contains no tensors by name; expected a state_dict")
+        raise ValueError(f"weights {path}: contains no named tensors; expected a state_dict")
     return state
 
 
@@ -64,9 +64,9 @@ def _check_start(path: Path) -> None:
     if not start:
         raise ValueError(f"weights {path}: is empty; download or copy it again")
     if start.startswith(b"version https://git-lfs"):
-        raise ValueError(f"weights {path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
+        raise ValueError(f"weights {path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ValueError(f"weights {path}: is a page of text (HTML or XML) of a failed download: download it again")
+        raise ValueError(f"weights {path}: is an HTML or XML page, as from a failed download: download it again")
 
 
 def _namings(state: State, keys: set[str]) -> Iterator[State]:
@@ -186,8 +186,8 @@ def load_network(network: nn.Module, path: Path) -> None:
     expected = file.with_name(file.name + CHECKSUM)
     if expected.is_file() and expected.read_text(encoding="utf-8").split()[:1] != [_sha256(file)]:
         raise ValueError(
-            f"network weights {file}: are damaged (they differ from {expected.name}); copy the folder again, or delete "
-            f"{expected.name} if you have changed the weights"
+            f"network weights {file}: are damaged (they do not match {expected.name}); copy the folder again, or "
+            f"delete {expected.name} if you have changed the weights"
         )
     target = network.smp if isinstance(network, Segmenter) else network
     keys = set(target.state_dict())

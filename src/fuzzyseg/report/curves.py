@@ -149,7 +149,7 @@ def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
         title = scalars.get(name, name)
         drawn.append(Chart(title, _each(runs, _reader("metrics", name), raw=True), share=name in scalars))
     singles = _each(runs, lambda line: _k_shares(line)[0] if _k_shares(line) else None, raw=True)
-    note = "share of the pixels whose fuzzy set holds one class: there FPL is weighted cross entropy"
+    note = "share of the pixels whose fuzzy set contains one class: there, FPL is weighted cross entropy"
     drawn.append(Chart("K = 1", singles, note, share=True))
     areas = (chart for place, run in enumerate(runs) for chart in _k_areas(place, run, several=len(runs) > 1))
     drawn += islice(areas, 3)

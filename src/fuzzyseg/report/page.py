@@ -46,7 +46,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
     names = names_of(folders) if folders else {}
     runs = [read_run(path, names) for path in folders]
     if not runs and not sweeps:
-        raise RunFolderError("nothing to report: give at least one run folder, or the folder of a sweep")
+        raise RunFolderError("nothing to report: give at least one run folder or the folder of a sweep")
     plain = [(f"{run.method} · {run.settings.get('loss.name')}", run.settings) for run in runs]
     for run, arm in zip(runs, distinct_arms(plain), strict=True):
         run.arm = arm

@@ -125,14 +125,14 @@ def read_run(path: Path, names: Mapping[Path, str]) -> Run:
     """Read a run folder. names: display names by path. Raises RunFolderError if it is invalid or has no logged step."""
     run = RunFolder(path)
     if not run.config.is_file():
-        raise RunFolderError(f"{path}: is no run folder (no config.yaml) and no folder of a sweep (no rows/*.json)")
+        raise RunFolderError(f"{path}: is neither a run folder (no config.yaml) nor a sweep folder (no rows/*.json)")
     try:
         settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         lines = read_lines(run.metrics) if run.metrics.is_file() else []
     except yaml.YAMLError as error:
         raise RunFolderError(f"{run.config}: cannot be read ({' '.join(str(error).split())}); restore it") from None
     if not isinstance(settings, dict) or not lines:
-        raise RunFolderError(f"{path}: has no logged step yet; the report shows what a training has written")
+        raise RunFolderError(f"{path}: has no logged steps yet; repeat the report after the first ones")
     files = {"split": run.split, "environment": run.environment, "result": run.result, "evaluation": run.evaluation}
     parts: dict[str, Any] = {key: run.read(file) if file.is_file() else {} for key, file in files.items()}
     if lines[-1]["step"] > parts["result"].get("steps", lines[-1]["step"]):
@@ -168,7 +168,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         try:
             dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"]), str(row["arm"])
         except (KeyError, TypeError, ValueError):
-            raise RunFolderError(f"{file}: not a sweep result file (settings, arm and result); remove it") from None
+            raise RunFolderError(f"{file}: is not a sweep result (settings, arm and result); remove it") from None
         rows.append(row)
     return rows
 

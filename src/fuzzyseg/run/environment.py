@@ -21,7 +21,7 @@ def process_number(name: str, default: int = 0) -> int:
     """Return WORLD_SIZE, RANK or LOCAL_RANK, as set by torchrun. Raises ValueError unless it is a whole number."""
     text = os.environ.get(name, str(default))
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{name}: found {text!r} in the environment; expected the number that torchrun sets: unset it")
+        raise ValueError(f"{name}: found {text!r} in the environment; expected a number from torchrun: unset it")
     return int(text)
 
 

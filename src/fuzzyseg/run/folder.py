@@ -56,7 +56,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except NotImplementedError:
-            _log.warning("%s: its file system has no locks; do not start another training in it", self.path)
+            _log.warning("%s: its file system does not support locks; do not start another training in it", self.path)
         except (Timeout, RuntimeError):  # RuntimeError: held by this thread
             message = f"{self.path}: is in use by another training or sweep; wait, stop it, or choose another --out"
             raise RunFolderError(message) from None
@@ -70,7 +70,7 @@ class RunFolder:
             if error.errno not in UNWRITABLE:
                 raise
             progress = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            status = status or f"{progress}: free space, then repeat the command with --resume"
+            status = status or f"{progress}: free disk space, then repeat the command with --resume"
             advice = f"cannot be written ({error.strerror}); {status}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:

@@ -39,7 +39,7 @@ Rule = tuple[str, str, str]
 
 _LESS = (
     "a smaller weight of the unsupervised loss, a higher T or confidence threshold, a lower optim.lr; and a second "
-    "seed, since one run may be chance"
+    "seed, since a single run may be chance"
 )
 
 ADVICE = {
@@ -47,12 +47,12 @@ ADVICE = {
     "the other classes",
     "single_sets": "a higher loss.threshold (0.9 or 0.95), or loss.threshold=calibrated",
     "no_signal": "a lower confidence threshold of the method, a larger weight of the unsupervised loss, or --loss "
-    "fuzzy, in which every pixel takes part; if it was zero from the first step, look for the unlabelled images",
+    "fuzzy, which uses every pixel; if it was zero from the first step, check the unlabelled images",
     "too_hot": "a third of optim.lr, optim.warmup=200, optim.clip=1, or train.precision=bf16 or fp32",
     "behind_start": _LESS,
     "behind_baseline": _LESS,
-    "unseen": "labelled images that show them (`fuzzyseg check` counts), supervised.class_weights, data.balance, or "
-    "more steps",
+    "unseen": "labelled images that contain them (`fuzzyseg check` counts these), supervised.class_weights, "
+    "data.balance, or more steps",
     "overfitting": "fewer steps, stronger augmentation (augment.scale, augment.jitter), a larger optim.weight_decay, "
     "train.ema=0.99, or more labelled images",
 }
@@ -116,7 +116,7 @@ class Review:
         taught, labelled = _losses(recent, "unsupervised"), _losses(recent, "supervised")
         complete = len(labelled) == len(taught) == RECENT and step >= LIMITS["ramp"] * self.steps
         if complete and statistics.mean(taught) < LIMITS["no_signal"] * statistics.mean(labelled):
-            yield "no_signal", "warning", "the unsupervised loss is zero: the unlabelled images teach nothing."
+            yield "no_signal", "warning", "the unsupervised loss is zero: unlabelled images have no effect."
         blocks = [_losses(lines[end - RECENT : end], "supervised") for end in range(len(lines), RECENT - 1, -RECENT)]
         medians = [statistics.median(block) for block in blocks if len(block) >= RECENT // 2]
         sign = ""
@@ -137,9 +137,9 @@ class Review:
         for name, before in others.items() if step >= LIMITS["settled"] * self.steps else ():
             if before is not None and evaluation[SCORE] < before - LIMITS["behind"]:
                 scores = (
-                    f"mIoU {100 * evaluation[SCORE]:.1f} % is below the {100 * before:.1f} % of the supervised {name}"
+                    f"mIoU {100 * evaluation[SCORE]:.1f} % is below that of the supervised {name}, {100 * before:.1f} %"
                 )
-                yield f"behind_{name.split()[0]}", "warning", f"{scores}: the unlabelled images lower the score so far."
+                yield f"behind_{name.split()[0]}", "warning", f"{scores}: unlabelled images lower the score so far."
         known = evaluation.get("ceiling") or {}
         each = {k: v for k, v in (evaluation.get("per_class") or {}).items() if known.get(k, 0) is not None}
         unseen = [name for name, iou in each.items() if iou is not None and iou <= LIMITS["unseen"]]

@@ -43,7 +43,7 @@ class Display(Sink):
         self._total = total
         self._score = ""
         self._memory, self._seconds, self._mark = "", list[float](), math.nan
-        slow = f"still in the first step after {SLOW:.0f} s: reading, losses and gradients of {work}"
+        slow = f"still computing the first step after {SLOW:.0f} s: loading, losses and gradients of {work}"
         self._slow = threading.Timer(SLOW, self._line, (slow,))
         self._slow.daemon = True
         self._slow.start()
@@ -100,7 +100,7 @@ class Display(Sink):
         text = f"plan: {seconds:.2g} s/step, {timedelta(seconds=round(seconds * left))} for {left} steps{self._memory}"
         if seconds * left <= DAY:
             return text
-        return f"{text}; more than a day: --steps {int(DAY / seconds)} fit into one, half the --crop takes a quarter"
+        return f"{text}; more than a day: --steps {int(DAY / seconds)} takes a day, half the --crop a quarter of this"
 
     def _parts(self, line: dict[str, Any]) -> Iterator[str]:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in line.get("losses", {}).items())

@@ -43,7 +43,7 @@ class _Numbers(Sink):
             function()
         except Exception as error:  # of any package, over any network
             if not self._failed:
-                _log.warning("%s failed (%s); it receives no more of this training", self._name, error or repr(error))
+                _log.warning("%s failed (%s); it receives no more data of this run", self._name, error or repr(error))
             self._failed = True
 
 

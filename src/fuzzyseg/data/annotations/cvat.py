@@ -32,7 +32,7 @@ class Cvat:
         black = next((name for name, colour in entries if colour == BLACK), None)
         classes = Classes(labels or (names if black is not None else None), names, path)
         if classes.background == VOID and black is not None:
-            classes.notes[0] = f"unannotated pixels, which are black, are {black}"
+            classes.notes[0] = f"unannotated pixels (black) are {black}"
         table = {colour: classes.index(name, str(path)) for name, colour in entries}
         indices = list(table.values())
         table.setdefault(BLACK, classes.background)  # unannotated pixels

@@ -196,7 +196,7 @@ def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
         if too_large(*image.size) or any(abs(side - span) >= 1 for side, span in zip(image.size, box, strict=True)):
             raise ValueError(f"it is {image.size} (width, height), its points span {box}")
         if image.mode in ("P", "PA", "LA", "RGBA"):  # the object may be a palette index or the alpha channel
-            raise ValueError(f"its pixels are {image.mode}; expected grey, 0 outside of the object")
+            raise ValueError(f"its pixels are {image.mode}; expected grey, 0 outside the object")
         return image.convert("L").point([0] + 255 * [255])
     except Exception as error:  # decoders raise nearly any exception on damaged bytes
         raise DataError(f"{where}: the encoded mask cannot be read ({error}); draw it again") from None

@@ -91,7 +91,7 @@ class Classes:
         if place is not None:
             text = f"unannotated pixels are class {place}, {names[place]}"
         padded = [repr(label) for label in present if label != label.strip()]
-        blanks = [f"labels with blanks around them, which are removed: {short(padded)}"] * bool(padded)
+        blanks = [f"spaces around labels removed: {short(padded)}"] * bool(padded)
         self.notes = [text, *blanks, *note_names(names)]
 
     def index(self, label: str, where: str) -> int:

@@ -27,7 +27,7 @@ LARGE = 1024
 """Images are subsampled before averaging, by the largest step that leaves a longer side of at least this many
 pixels."""
 
-_NAMES = {1: "grey", 2: "grey with opacity", 3: "RGB", 4: "RGBA"}
+_NAMES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def check_sheet(path: Path, items: Sequence[Item]) -> None:
     above = {parent for folder in folders for parent in (folder, *folder.parents)}
     root = Path(os.path.commonpath(folders)) if folders else here  # images/ for images/train/; read recursively
     if here in folders or (here in above and here != root and here.is_relative_to(root)):
-        raise DataError(f"--sheet {path}: is in a folder of the data and would be taken for an image; choose another")
+        raise DataError(f"--sheet {path}: is in a data folder and would be read as an image; choose another")
     check_writable(path.parent)
 
 
@@ -115,7 +115,7 @@ def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Ima
     try:
         image, stored = _picture(item), read_stored(item)
     except DataError:
-        return "its image cannot be shown (too large)"
+        return "its image is too large to be shown"
     here = decode_array(stored, item.encoding or PLAIN, ignore_index, mask_of(item)).labels == label
     boxes = [_enlarged(np.flatnonzero(here.any(axis)), size) for axis, size in ((1, len(here)), (0, here.shape[1]))]
     part, here = image[boxes[0], boxes[1]], here[boxes[0], boxes[1], None]

@@ -33,8 +33,8 @@ def suggest_masks(root: Path, images: Sequence[Path]) -> str:
     likely = [(name, count) for name, count in matches.most_common(3) if count]
     if not likely:
         return ""
-    listed = ", ".join(f"{name}/ holds {count} files of the images' names" for name, count in likely)
-    return f"{listed}: if these are the masks, write `masks: {likely[0][0]}` into {root / FILE}"
+    listed = ", ".join(f"{name}/ contains {count} files named like the images" for name, count in likely)
+    return f"{listed}: if these are the masks, add `masks: {likely[0][0]}` to {root / FILE}"
 
 
 def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
@@ -45,10 +45,10 @@ def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
     inside = [folder for folder in _folders(root) if is_dataset(folder)]
     if inside:
         level = min(len(folder.parts) for folder in inside)
-        return f"a dataset is in {short([folder for folder in inside if len(folder.parts) == level], 3)}: name it"
+        return f"found a dataset in {short([folder for folder in inside if len(folder.parts) == level], 3)}: pass it"
     for above in list(root.parents)[:2]:
         if is_dataset(above):
-            return f"{root} is in the dataset {above}: name that"
+            return f"{root} is part of the dataset {above}: pass that folder"
     files = {folder: names for folder in _folders(root) if (names := _names(folder))}
     pairs = {pair: len(files[pair[0]] & files[pair[1]]) for pair in combinations(files, 2)}
     if not any(pairs.values()):
@@ -57,8 +57,8 @@ def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
     ordered = sorted(pair, key=lambda folder: (_MASKS.search(folder.name) is not None, -len(files[folder])))
     images, masks = (folder.relative_to(root).as_posix() for folder in ordered)
     return (
-        f"{images}/ and {masks}/ hold {pairs[pair]} files of equal names: write "
-        f"`images: {images}` and `masks: {masks}` into {root / FILE}"
+        f"{images}/ and {masks}/ contain {pairs[pair]} files with the same names: add `images: {images}` and `masks: "
+        f"{masks}` to {root / FILE}"
     )
 
 

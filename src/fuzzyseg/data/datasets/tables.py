@@ -32,7 +32,7 @@ PARTS = ("train", "unlabelled", "val", "test")
 """Parts of a dataset for which there may be lists."""
 
 COLUMNS = ("image", "mask", "split")
-COMMENT = " (a comment begins a line, or follows two blanks; otherwise # is a part of a name)"
+COMMENT = " (a comment starts a line or follows two spaces; otherwise # is part of a name)"
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in (*SUFFIXES, MATLAB))
 _PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
@@ -152,7 +152,7 @@ def _outside(items: list[Item], root: Path) -> str:
     top = os.path.abspath(root)
     files = [file for item in items for file in (item.image, item.mask) if file is not None]
     count = sum(not Path(os.path.abspath(file)).is_relative_to(top) for file in files)
-    return f"; {counted(count, 'file')} outside of {root}" if count else ""
+    return f"; {counted(count, 'file')} outside {root}" if count else ""
 
 
 Row = dict[str, str]
@@ -186,14 +186,14 @@ def read_manifest(root: Path, description: Description) -> Files:
         if gaps := [file for file in paths if not file.is_file()]:
             raise DataError(f"{where}: {gaps[0]} {why_not_file(gaps[0])}; expected a file, relative to {path.parent}")
         if seen.setdefault(paths[0], number) != number:
-            raise DataError(f"{where}: {paths[0]} is also in line {seen[paths[0]]}; expected it once")
+            raise DataError(f"{where}: {paths[0]} is also in line {seen[paths[0]]}; remove one of them")
         item = _item(paths[0], paths[1] if len(paths) > 1 else None, path.parent)
         files.splits.setdefault("train" if part == "unlabelled" else part, []).append(item)
 
     attempt_all(add, rows, "invalid line", limit=20)
     without_split = [number for number, row in rows if not row.get("split", "").strip()]
     if 0 < len(without_split) < len(rows):
-        files.notes.append(f"warning: {path}: no split in the lines {short(without_split)}: training images")
+        files.notes.append(f"warning: {path}: no split in lines {short(without_split)}, which are used for training")
     return files
 
 

@@ -51,11 +51,11 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     listed = held_out.union(lists.get("train", ()))
     if augmented:
         if lists.get("train") and (free := sorted({*masks} & {*images} - listed)):
-            notes.append(f"trained on, though in no list of train, val or test: {len(free)} images: {short(free)}")
+            notes.append(f"used for training, not listed in train, val or test: {len(free)} images: {short(free)}")
         source, more = _more_masks(root, base)
         added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held_out}}
         if more:
-            notes.append(f"{len(added)} more masks of {source}, none of them of val or test")
+            notes.append(f"{len(added)} more masks from {source}, none of them for val or test images")
         if unmatched_count := len(set(more) - set(images)):
             notes.append(f"{source}: {unmatched_count} masks have no image in {base / IMAGES} and are ignored")
         masks |= added

@@ -79,7 +79,7 @@ def why_not_image(path: Path) -> str | None:
     if suffix_of(path) not in SUFFIXES:
         return suffix_of(path) or "no suffix"
     try:
-        return None if stat.S_ISREG(path.stat().st_mode) else "no regular file"
+        return None if stat.S_ISREG(path.stat().st_mode) else "not a regular file"
     except OSError:
         return None
 

@@ -49,7 +49,7 @@ class Levels:
             if array.dtype.kind != "u" or array.dtype.itemsize > 2:
                 raise DataError(
                     f"{path}: found {array.dtype} values; expected 8 or 16 bits as in the other images: data.low and "
-                    "data.high (one value a band) say which values are black and white"
+                    "data.high (one value per band) set the values of black and white"
                 )
             return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
         if len(self.low) != array.shape[2] or len(self.high) != array.shape[2]:
@@ -186,9 +186,9 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
         return grey[..., None]
     fewer = f", or name those to use, such as data.bands={list(range(1, channels + 1))}" if count > channels else ""
     raise DataError(
-        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} "
-        f"channel{'s' * (channels > 1)}: for a new training set network.channels={count} to use all its bands{fewer}; "
-        "a trained model takes images with the bands of its training images"
+        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} channel{'s' * (channels > 1)}: "
+        f"for a new training set network.channels={count} to use all its bands{fewer}; a trained model needs images "
+        "with the bands of its training images"
     )
 
 

@@ -40,7 +40,7 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
             "of 0 and 255, set encoding: binary in dataset.yaml and use --snap"
         )
     if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
-        raise DataError(f"{path}: is a BMP of run lengths, in which damage is not detected; save masks as PNG")
+        raise DataError(f"{path}: is a run-length encoded BMP, in which damage cannot be detected; save masks as PNG")
     if image.format == "TIFF" and image.mode in ("1", "P") and (nodata := palette_nodata(path)) is not None:
         missing = np.array(image, dtype=np.uint8) == nodata
         return _voided(_stored(image, path, colours), missing, nodata, path)
@@ -61,8 +61,8 @@ def _stored(image: Image.Image, path: Path, colours: bool) -> NDArray[np.integer
     if image.mode in ("L", "P", "F", "LA", "RGB", "RGBA"):
         return to_integers(np.array(image), path)
     raise DataError(
-        f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band that holds a class "
-        "index a pixel, or red, green and blue: convert it to PNG"
+        f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band with a class index "
+        "per pixel, or red, green and blue: convert it to PNG"
     )
 
 
@@ -73,7 +73,7 @@ def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integ
     """
     array, path = raster.read(box), raster.path
     if len(raster.pages) > 1:
-        raise DataError(f"{path}: has {len(raster.pages)} pages; expected one: save the mask alone")
+        raise DataError(f"{path}: has {len(raster.pages)} pages; expected one: save the mask as a single page")
     if raster.nodata is None:
         return to_integers(array, path)
     missing = raster.missing(array)
@@ -90,9 +90,9 @@ def _voided(labels: NDArray[np.integer], missing: NDArray[np.bool_], nodata: flo
         return np.dstack([labels[..., :3], np.where(missing, np.uint8(0), opacity)])
     if nodata != VOID and (labels[~missing] == VOID).any():
         raise DataError(
-            f"{path}: declares {nodata:g} as the value of missing data, which is void, and holds {VOID} too, which is "
-            f"void or an object. If {nodata:g} is a class, remove the tag (gdal_edit.py -unsetnodata FILE); else give "
-            f"{VOID} another value"
+            f"{path}: declares {nodata:g} as the value of missing data, which is void, and also contains {VOID}, which "
+            f"may be void or an object. If {nodata:g} is a class, remove the tag (gdal_edit.py -unsetnodata FILE); "
+            f"else give {VOID} another value"
         )
     return np.where(missing, VOID, labels if labels.dtype != np.int8 else labels.astype(np.int32))
 
@@ -107,8 +107,8 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
         array = array[..., 0]
     elif bands and not (bands in (3, 4) and is_byte):
         raise DataError(
-            f"{path}: found {array.dtype} values of shape {array.shape}; expected one band that holds a class index a "
-            "pixel, or 8 bits each of red, green and blue"
+            f"{path}: found {array.dtype} values of shape {array.shape}; expected one band with a class index per "
+            "pixel, or red, green and blue with 8 bits each"
         )
     if array.dtype == np.bool_:
         return array.astype(np.uint8)

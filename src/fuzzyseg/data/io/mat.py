@@ -41,14 +41,14 @@ def read_matlab_mask(path: Path) -> NDArray[np.integer]:
 def _verify(data: bytes) -> None:
     """Raise ValueError, struct.error or zlib.error unless the file is a sequence of complete compressed variables."""
     if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
-        raise ValueError("it is no MATLAB file of version 5")
+        raise ValueError("it is not a MATLAB 5 file")
     place = HEADER
     while place < len(data):
         code, size = struct.unpack_from("<II" if data[126:128] == b"IM" else ">II", data, place)
         place += 8 + size
         unpacker = zlib.decompressobj()
         if code != COMPRESSED or place > len(data):
-            raise ValueError("a variable is not compressed, or cut")
+            raise ValueError("a variable is not compressed or is truncated")
         unpacker.decompress(data[place - size : place], LARGEST)
         if not unpacker.eof:
-            raise ValueError("its compressed data is cut or too large")
+            raise ValueError("its compressed data is truncated or too large")

@@ -74,7 +74,7 @@ def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: s
         of = f" of {bands} bands" if bands > 1 else ""
         raise TooLarge(
             f"{path}: has {f'{part} of ' if part else ''}{height} x {width} pixels{of}, more than the {most_pixels()} "
-            "that are decoded at once: a damaged or hostile file can claim any size. If it is right, raise "
+            "that are decoded at once: a damaged or hostile file can claim any size. If the size is right, raise "
             f"data.max_megapixels (predict: --max-megapixels), or cut it into {'smaller ' if part else ''}tiles"
         )
 
@@ -87,7 +87,7 @@ def suffix_of(path: Path) -> str:
 def check_regular(path: Path) -> None:
     """Raise DataError for a pipe, socket or device, because reading it could block forever."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path}: is no regular file but a pipe, socket or device; take it off the images and masks")
+        raise DataError(f"{path}: is a pipe, socket or device, not a regular file; remove it from the images and masks")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -163,14 +163,14 @@ def _undecodable(path: Path, error: Exception) -> DataError:
         if not start:
             return empty(path)
         if start.startswith(b"version https://git-lfs"):
-            return DataError(f"{path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
+            return DataError(f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
         if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-            return DataError(f"{path}: is a page of text (HTML or XML), as a failed download gives: download it again")
+            return DataError(f"{path}: is an HTML or XML page, as from a failed download: download it again")
     if isinstance(error, UnidentifiedImageError):
-        reason = "is no image, or of no kind that is read"
+        reason = "is not an image, or its format is not supported"
     else:
         reason = str(error) or type(error).__name__
-    return DataError(f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, undamaged")
+    return DataError(f"{path}: cannot be decoded ({reason}); expected an undamaged file, one of {', '.join(SUFFIXES)}")
 
 
 def exif_turn(exif: Mapping[int, Any]) -> int:

@@ -124,7 +124,7 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
 def check_rasterio(path: Path) -> None:
     """Raise DataError unless rasterio (extra `geo`) is installed."""
     if find_spec("rasterio") is None:
-        raise DataError(f"{path}: has several bands, or numbers of a type, read by rasterio: pip install fuzzyseg[geo]")
+        raise DataError(f"{path}: its bands or data type can only be read by rasterio: pip install fuzzyseg[geo]")
 
 
 def open_raster(path: Path) -> Raster | None:
@@ -177,17 +177,17 @@ def _tiff(path: Path) -> Raster | None:
     if len(pages) > 1 and not (numbers and samples == 1 and alike):
         raise DataError(
             f"{path}: has {len(pages)} pages; expected one image, or pages of one grey band each, which are its bands: "
-            "save each page as a file of its own (ImageMagick: convert FILE.tif page-%d.png)"
+            "save each page as a separate file (ImageMagick: convert FILE.tif page-%d.png)"
         )
     for page in pages.values():
         _check_complete(path, page, tiled, block)
     if not numbers:
         if 1 not in pages:
-            raise DataError(f"{path}: its first page is a thumbnail, which would be read; save the image alone")
+            raise DataError(f"{path}: its first page is a thumbnail, which would be read instead; save only the image")
         return None
     kind = "uifu"[min(int(_values(tags, 339, 1)[0]), 4) - 1]  # sample format: unsigned, signed, float, undefined
     if len(bits) > 1 or not bits <= {8, 16, 32, 64}:
-        raise DataError(f"{path}: found {sorted(bits)} bits a pixel; expected 8, 16 or 32")
+        raise DataError(f"{path}: found {sorted(bits)} bits per pixel; expected 8, 16 or 32")
     dtype = np.dtype(f"{kind}{bits.pop() // 8}")
     bands, extra = samples * len(pages), _values(tags, 338, 0)
     alpha = bands in (2, 4) and (1 in extra or 2 in extra)
@@ -264,6 +264,6 @@ def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tup
     parts = list(zip(places, counts, strict=True))
     size, end = path.stat().st_size, max((place + count for place, count in parts), default=0)
     if end > size:
-        raise DataError(f"{path}: is cut short ({size} bytes, {end} expected); copy it again")
+        raise DataError(f"{path}: is truncated ({size} bytes; expected {end}); copy it again")
     if len(parts) != expected or any(place < 8 if count else place or not tiled for place, count in parts):
-        raise DataError(f"{path}: a part of its pixels is lost; copy it again")
+        raise DataError(f"{path}: some of its pixels are missing; copy it again")

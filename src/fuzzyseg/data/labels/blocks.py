@@ -76,6 +76,6 @@ def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Bo
             return training_labels(item, classes=classes, ignore_index=ignore_index, part=part)
         except DataError as error:
             where = f"rows {box[0]} to {box[2] - 1} and columns {box[1]} to {box[3] - 1}"
-            raise DataError(f"{error} (counted within {where}, read by themselves)") from None
+            raise DataError(f"{error} (counted within {where}, which were read separately)") from None
 
     return read

@@ -47,7 +47,7 @@ def read_names(path: Path) -> list[str]:
         if "," in line and len(lines) == 1:
             raise DataError(f"{path}, line {number}: found {line!r}; expected one name per line, without commas")
     if len(names) == 1:
-        advice = f"add the line {BACKGROUND} for the pixels of no object"
+        advice = f"add the line {BACKGROUND} for pixels outside all objects"
         raise DataError(f"{path}: lists one class, {next(iter(names))!r}; expected two or more: {advice}")
     check_names(list(names), str(path))
     return list(names)
@@ -73,7 +73,7 @@ def note_names(names: Sequence[str]) -> list[str]:
     notes = [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"]
     notes *= bool(alike)
     if void := ", ".join(name for name in names if name.lower() in VOID_NAMES):
-        notes.append(f"warning: {void}: counted as a class; if it is void, write `ignore: [{void}]` into dataset.yaml")
+        notes.append(f"warning: {void}: counted as a class; if it is void, add `ignore: [{void}]` to dataset.yaml")
     return notes
 
 

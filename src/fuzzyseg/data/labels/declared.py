@@ -134,9 +134,9 @@ def _disorder(orders: Mapping[Path, list[str]]) -> str:
         for index, name in enumerate(other):
             if name in names and names.index(name) != index:
                 return (
-                    f"{first} and {path} have different orders of the classes: {name!r} is class "
-                    f"{names.index(name)} in {first.name} and {index} in {path.name}, and these masks hold indices "
-                    f"alone. Correct or remove one of the files, or set encoding: index in {FILE}, for {first.name}"
+                    f"{first} and {path} list the classes in different orders: {name!r} is class {names.index(name)} "
+                    f"in {first.name} and {index} in {path.name}, and these masks contain only indices. Correct or "
+                    f"remove one of the files, or set encoding: index in {FILE}, for {first.name}"
                 )
     return ""
 

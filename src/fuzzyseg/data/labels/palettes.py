@@ -72,7 +72,7 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
     (usual, count), *_, (odd, few) = counts.most_common()
     raise DataError(
         f"{files[index, odd]} and {files[index, usual]}: their palettes have different colours for index {index} "
-        f"({odd} in {few}, {usual} in {count} masks), so that either can be the class; {DECLARE}"
+        f"({odd} in {few}, {usual} in {count} masks), so either could be the class; {DECLARE}"
     )
 
 
@@ -101,8 +101,8 @@ def check_order(training: LabelMap, items: Sequence[Item]) -> None:
     """Raise DataError for index masks without a palette if training classes are known only by colour."""
     if items and training.classes == colour_names(training.colours or ()) and not palette_of(mask_of(items[0])):
         raise DataError(
-            f"{items[0].mask}: holds class indices, but the classes of the training data are known by their colours "
-            f"alone: write colours, or declare the order in {FILE}, such as classes: {training.classes}"
+            f"{items[0].mask}: contains class indices, but the training data defines its classes only by colour: use "
+            f"colours, or declare the order in {FILE}, such as classes: {training.classes}"
         )
 
 

@@ -24,7 +24,7 @@ from fuzzyseg.data.labels.palettes import check_order, colour_names, colours_dec
 from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap, attempt
 from fuzzyseg.data.text import short
 
-UNDECLARED = "none declared here: the masks are read by the order of the classes known before"
+UNDECLARED = "none declared here: the class order of the training data is assumed"
 GREY = Encoding(colours=tuple((v, v, v, v) for v in range(256)), text="index masks stored as RGB")
 Resolved = tuple[LabelMap, list[str]]
 """A label map, and notes on how it was determined."""
@@ -109,8 +109,8 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
         codes = select_class_colours(counts, len(items), declared.snap)
         if declared.names is not None:
             raise DataError(
-                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(codes, 40)}. Declare "
-                f"the colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(codes[0])}, ...}}"
+                f"{items[0].mask}: is colour-coded, as others are; found the colours {short(codes, 40)}. Declare the "
+                f"colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(codes[0])}, ...}}"
             )
         names, table = colour_names(codes), list(enumerate(codes))
         source = "found in the files; name them in dataset.yaml (colours: {road: [r, g, b], ...})"
@@ -133,7 +133,7 @@ def _note_transparent(items: Sequence[Item], table: Sequence[tuple[int, Colour]]
     present = {index for index, colour in table if colour in counts}
     absent = [name for index, name in enumerate(names) if index not in present]
     return [
-        f"warning: {item.mask} and others: no opaque pixel of {short(absent)}, and {transparent} transparent ones, "
+        f"warning: {item.mask} and others: no opaque pixel of {short(absent)}, but {transparent} transparent ones, "
         "which are void: if these are a class, save the masks without opacity (alpha)"
         for item in sample[:1]
         if transparent and absent
@@ -228,9 +228,9 @@ def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[st
             return
     ignored = sorted(values & set(ignore))
     raise DataError(
-        f"{items[0].mask} and the other masks hold only the values {short(sorted(values))}, of which {short(ignored)} "
-        f"is declared void (ignore_index), so that one class is left of {' and '.join(names)}: remove ignore_index if "
-        f"{short(ignored)} is a class"
+        f"{items[0].mask} and the other masks contain only the values {short(sorted(values))}, of which "
+        f"{short(ignored)} is declared void (ignore_index), which leaves one class of {' and '.join(names)}: remove "
+        f"ignore_index if {short(ignored)} is a class"
     )
 
 

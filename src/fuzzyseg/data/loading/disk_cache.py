@@ -51,7 +51,7 @@ class DiskCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.listdir(self.folder)
         except OSError as error:
-            raise DataError(f"{self.folder}: cannot hold a cache ({error.strerror}); set data.cache_dir") from None
+            raise DataError(f"{self.folder}: cannot store a cache ({error.strerror}); set data.cache_dir") from None
         with suppress(OSError, NotImplementedError), self._lock():
             self._used.write_text(str(self._tidy()))
 

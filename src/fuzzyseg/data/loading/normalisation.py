@@ -89,7 +89,7 @@ def measure(
     sums = np.stack(map_items(sampled, image_sums))  # (images, 5, channels)
     count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
     if not count.all():
-        raise DataError(f"{sampled[0].image} and {len(sampled) - 1} more images: a band holds no number")
+        raise DataError(f"{sampled[0].image} and {len(sampled) - 1} more images: a band has no finite value")
     mean = total / count
     # Deviations are summed around the mean of each image, to avoid cancellation for large values of low variance.
     image_means = sums[:, 1] / np.maximum(sums[:, 0], 1)

@@ -215,5 +215,5 @@ def _resize(array: NDArray[Any], size: Size, resampling: Image.Resampling) -> ND
 
 def _mismatch(item: Item, image: Size, mask: Size) -> str:
     sizes = f"is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}"
-    advice = "; sides are swapped, as when the mask was drawn without the image's EXIF orientation: rotate the mask"
+    advice = "; the sides are swapped, as if the image's EXIF orientation had been ignored: rotate the mask"
     return f"{item.mask}: {sizes}; expected the same size" + advice * (mask == image[::-1])

@@ -40,17 +40,17 @@ class Values:
     def notes(self, channels: int) -> list[str]:
         """Return notes on outliers, and on 16-bit files with only 10 to 14 significant bits among 8-bit files."""
         notes = [
-            f"{count} of the sampled images hold the value {value:g}, far from all others: if it stands for missing "
-            f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it by NaN"
+            f"{count} of the sampled images contain the value {value:g}, far from all others: if it marks missing "
+            f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it with NaN"
             for value, count in sorted(self.outliers.items())
         ]
         bits = bits_of(self.ranges.get("uint16"))
         if bits and "uint8" in self.ranges:
             low, high = ",".join(["0"] * channels), ",".join([str(2**bits - 1)] * channels)
             notes.append(
-                f"warning: images of 8 bits are beside 16-bit files such as {self.example['uint16']}, whose values do "
-                f"not exceed {self.ranges['uint16'][1]:g} ({bits} bits): these are almost black; set data.low=[{low}] "
-                f"data.high=[{high}]"
+                f"warning: 8-bit images are mixed with 16-bit files such as {self.example['uint16']}, whose values do "
+                f"not exceed {self.ranges['uint16'][1]:g} ({bits} bits): the latter look almost black; set "
+                f"data.low=[{low}] data.high=[{high}]"
             )
         return notes
 
@@ -146,10 +146,10 @@ def compare(
             bits = bits_of((low, high)) if name == "uint16" else None
             training_ranges = " and ".join(f"{a:g} to {b:g} ({kind})" for kind, (a, b) in trained.items())
             notes.append(
-                f"warning: {measured.example[name]}: images of this type ({name}) hold values from {low:g} to {high:g}"
-                f"{f' ({bits} bits)' if bits else ''}, those of the training {training_ranges}: the model sees them "
-                f"{'almost black' if reached < expected else 'far too bright'} (its input reaches {reached:.2g} in "
-                f"place of {expected:.2g}). Convert them to the range of the training images (gdal_translate -scale "
+                f"warning: {measured.example[name]}: images of this type ({name}) have values from {low:g} to "
+                f"{high:g}{f' ({bits} bits)' if bits else ''}, those of the training {training_ranges}: the model sees "
+                f"them {'almost black' if reached < expected else 'far too bright'} (its input reaches {reached:.2g} "
+                f"instead of {expected:.2g}). Convert them to the range of the training images (gdal_translate -scale "
                 f"{low:g} {high:g} ...), or train on images of this kind with data.low and data.high"
             )
     return notes

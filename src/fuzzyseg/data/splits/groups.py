@@ -31,7 +31,7 @@ def group_keys(items: Sequence[Item], rule: str) -> list[str]:
     matches = [pattern.search(item.name) for item in items]
     rest = [item.name for item, match in zip(items, matches, strict=True) if match is None]
     if rest:
-        raise DataError(f"group: '{rule}' is not found in {len(rest)} image names: {short(rest)}; expected it in all")
+        raise DataError(f"group: '{rule}' does not match {len(rest)} image names: {short(rest)}; expected to match all")
     return [str(match.group(1 if pattern.groups else 0) or "") for match in matches if match is not None]
 
 

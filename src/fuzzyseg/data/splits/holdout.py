@@ -37,7 +37,7 @@ def hold_out(
         uncovered = [name for index, name in enumerate(dataset.classes) if not present[:, index].any()]
         newly_uncovered = [name for name in uncovered if name not in split.uncovered]
         notes = [f"in no labelled training image: {', '.join(newly_uncovered)}"] if newly_uncovered else []
-    note = f"{len(held_out)} of the {len(split.labelled)} labelled images are held out, and used without masks"
+    note = f"{len(held_out)} of the {len(split.labelled)} labelled images are held out and used without masks"
     left = replace(
         split,
         labelled=kept,

@@ -92,7 +92,7 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held_out: Sequence[
         if not fits:
             place = f"{path}, line {number}:"
             if Path(name).stem in scored:
-                raise DataError(f"{place} {written!r} is an image of validation or test, not of training")
+                raise DataError(f"{place} {written!r} is a validation or test image, not a training image")
             near = nearest(name, sorted({*exact, *stems})) + COMMENT * (" #" in name)
             raise DataError(f"{place} found no image {written!r}.{near}")
         if len(fits) > 1:

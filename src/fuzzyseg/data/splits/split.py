@@ -193,10 +193,10 @@ def make_split(
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
     if listed := sorted(kept & {item.name for item in val_items}):
-        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
+        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one list only")
     train, extra = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
-        raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
+        raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; choose fewer")
     if isinstance(amount, int):
         amount = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
         assert isinstance(amount, int)
@@ -209,7 +209,7 @@ def make_split(
     sources = [item for item in train if item.name not in names - both]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
-        notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")
+        notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen; the last one is used")
     return Split(
         labelled=chosen,
         unlabelled=without_mask(sources),

@@ -74,7 +74,7 @@ def _select(
     if len(pool) < 2 or not free or amount >= len(pool) or (val is not None and amount > len(free)):
         raise DataError(
             f"{dataset.root}: {amount} validation images cannot be held out of {len(pool)} training images with masks, "
-            f"{len(kept)} of them listed as labelled; add masks or a val folder, ask for fewer, or use --val none"
+            f"{len(kept)} of them listed as labelled; add masks or a val folder, choose fewer, or use --val none"
         )
     groups = Groups(free, group)
     order = shuffled(groups.representatives, seed, "validation")
@@ -114,7 +114,7 @@ def _recorded(path: Path, items: Sequence[Item]) -> list[Item]:
     try:
         names = [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["val"]]
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: is no split.json of a run; expected a list of names under val") from None
+        raise DataError(f"{path}: is not the split.json of a run; expected a list of names under val") from None
     if missing := [name for name in names if name not in known]:
         raise DataError(f"{path}: {len(missing)} of its validation images are missing in the data: {short(missing)}")
     return [known[name] for name in names]
@@ -157,7 +157,7 @@ def without_validation(items: list[Item], val: list[Item], kept: set[str], group
         out |= {name for name, key in keys.items() if key in scored}
     outside_groups = [item for item in train if item.name not in out or item.name in kept]
     left = len(train) - len(outside_groups)
-    return outside_groups, f"; {left} more images of its groups ({group}) are left out of training" * (left > 0)
+    return outside_groups, f"; {left} more images of its groups ({group}) are excluded from training" * (left > 0)
 
 
 def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
@@ -168,8 +168,8 @@ def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | No
     lacking = []
     if presence is not None and 0 < len(val) <= MAX_READ:
         lacking = [name for name, count in zip(dataset.classes, presence(val).sum(0), strict=True) if not count]
-    notes = [f"{', '.join(lacking)} not in the validation masks: the score leaves such classes out"] if lacking else []
+    notes = [f"{', '.join(lacking)} not in the validation masks: the score excludes these classes"] if lacking else []
     if 0 < len(val) < FEW and not folds:
-        text = f"{counted(len(val), 'validation image')}: a score of so few depends on which they are"
+        text = f"{counted(len(val), 'validation image')}: a score on so few images depends on their choice"
         notes.append(f"{text}; `fuzzyseg compare --folds 5` validates on all labelled images in turn")
     return notes

@@ -76,7 +76,7 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
         if not int(diagnosis.pixels.sum()):
             raise DataError(
                 f"{items[0].mask}: is void everywhere, as are all {len(items)} masks of the {name} images; expected "
-                "pixels of some class (is ignore_index right? --limit may leave too few images)"
+                "pixels of at least one class (is ignore_index correct? is --limit too small?)"
             )
         groups[name] = {"images": len(items), **diagnosis.numbers(), "table": table.numbers(THRESHOLDS)}
         groups[name]["confident"] = confident.numbers(levels)

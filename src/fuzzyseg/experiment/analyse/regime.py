@@ -39,7 +39,7 @@ def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> V
     x, gain, pairs = (np.array([cell[name] for cell in known], float) for name in (FEATURE, "gain", "pairs"))
     here_too = f"the sets of {100 * share:.3g} % of the wrong pseudo labels contain the true class"
     if len(x) < 4 or not x.min() <= share <= x.max():
-        return Verdict("cannot tell", f"{here_too}, and no run was measured there ({len(x)} cells were elsewhere).")
+        return Verdict("cannot tell", f"{here_too}, and the {len(x)} cells with measured runs do not cover this value.")
     design = np.stack([np.ones_like(x), x], 1)
     inverse = np.linalg.pinv(design.T * pairs @ design)
     line = inverse @ (design.T @ (pairs * gain))

@@ -39,7 +39,7 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
         unused = [f"data.val={val}" for val in grid.replaced_val]
         unused += [f"the {counted(len(dataset.val), 'image')} of the val folder"] if dataset.val else []
         if unused:
-            say(f"--folds: parts of the labelled images are the validation folds; not used: {', '.join(unused)}")
+            say(f"--folds: the validation folds are parts of the labelled images; not used: {', '.join(unused)}")
     return {"data": dataset.fingerprint, "code": code}
 
 
@@ -47,7 +47,7 @@ def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], 
     """Raise ConfigError if a result or pretraining was made with different settings, data or code."""
     advice = "choose another --out or --results, or delete the file or folder"
     if changed:
-        raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): repeat them, {advice}")
+        raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): restore them, {advice}")
     if changes := origin_differences(recorded, made_from):
         code = "" if "data " in changes[0] else "; --any-code accepts results of other versions of fuzzyseg"
         raise ConfigError(f"{path}: {kind} was made from other data or code ({'; '.join(changes)}): {advice}{code}")

@@ -78,22 +78,22 @@ class Grid:
         if isinstance(self.seeds, int) and self.seeds < 1:
             raise ConfigError(f"--seeds: found {self.seeds}, expected at least 1")
         if self.folds is not None and (val := self.settings.get("data", {}).get("val")) is not None:
-            raise ConfigError(f"--val: found {val!r} beside --folds, which validates on labelled images; give one")
+            raise ConfigError(f"--val: found {val!r} and --folds, which validates on labelled images; give only one")
         for name in self.arms:
             check_known("--arms", name, self.plan.arms)
         readings = self.plan.readings
         self.reading = self.reading or next(iter(readings), None)
         if self.reading is not None and self.reading not in readings:
-            known = nearest(self.reading, readings) if readings else " This sweep has none."
+            known = nearest(self.reading, readings) if readings else " This plan has none."
             raise ConfigError(f"--reading: found {self.reading!r}.{known}")
         self._refuse_idle_options()
         names: dict[str, Cell] = {}
         for cell in self.cells:
             other = names.setdefault(cell.name, cell)
             if other != cell:
-                raise ConfigError(f"arms: {cell.arm!r} and {other.arm!r} give one file name, {cell.name!r}; rename one")
+                raise ConfigError(f"arms: {cell.arm!r} and {other.arm!r} share the file name {cell.name!r}; rename one")
             if not self.config(cell, Path("out")).train.evaluate:  # validates before the first run
-                raise ConfigError(f"train.evaluate: found false for {cell.arm!r}; a sweep compares scores: true")
+                raise ConfigError(f"train.evaluate: found false for {cell.arm!r}; expected true, to compare scores")
 
     @property
     def amounts(self) -> list[str | None]:

@@ -98,7 +98,7 @@ def sweep(
         text += f", after {counted(len(starts), 'run')} of supervised pretraining of {steps} steps"
     say(text)
     scheduler = _Scheduler(grid, out, results, jobs, discard, say, rows, [*starts, *waiting])
-    with RunFolder(out).lock(f"finished results in {results} are intact: free space, then repeat the command"):
+    with RunFolder(out).lock(f"finished results in {results} are intact: free disk space, then repeat the command"):
         results.mkdir(parents=True, exist_ok=True)
         interrupted = scheduler.run(watch)
         return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
@@ -137,7 +137,7 @@ class _Scheduler:
                     if watch is not None:
                         watch(self._progress())
         except KeyboardInterrupt:
-            self.say("interrupted: running trainings save a checkpoint and stop; repeat the command to continue")
+            self.say("interrupted: the active runs save a checkpoint and stop; repeat the command to continue")
             return True
         finally:  # also after an error: leave no run behind
             for each in self.running:

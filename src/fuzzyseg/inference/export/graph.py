@@ -83,7 +83,7 @@ class Deployed(nn.Module):
                 return torch.export.export(self, (self.example(),), dynamic_shapes=(dynamic,), strict=False)
         except Exception as error:  # of many types, none of them public
             reason = " ".join(str(error).split())[:300]
-            advice = "give --static HxW, a size that it is used at" if self.size is None else "it has no export"
+            advice = "give --static HxW, the size at which it is used" if self.size is None else "it cannot be exported"
             raise ValueError(f"torch.export cannot trace the network ({reason}); {advice}") from error
 
 

@@ -17,7 +17,7 @@ Ring = NDArray[np.float64]
 def check_polygons() -> None:
     """Raise DataError if rasterio is not installed."""
     if find_spec("rasterio") is None:
-        raise DataError("polygons are traced by rasterio: pip install 'fuzzyseg[geo]'; cvat and labelstudio need none")
+        raise DataError("polygons need rasterio: pip install 'fuzzyseg[geo]'; cvat and labelstudio do not")
 
 
 def polygons(mask: Pixels, leave_out: list[int]) -> Iterator[tuple[int, Ring]]:

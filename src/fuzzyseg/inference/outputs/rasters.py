@@ -56,7 +56,7 @@ def _mask(band: Band) -> Pixels:
         return band.mask
     array = encode_labels(band.mask, band.card.encoding, band.card.ignore_index, Path("--encoded"))
     if array.dtype != "uint8":
-        raise DataError(f"the training masks have values up to {array.max()}; expected up to 255: leave --encoded out")
+        raise DataError(f"the training masks have values up to {array.max()}; expected at most 255: omit --encoded")
     return array
 
 

@@ -59,7 +59,7 @@ class FPLOptions:
         check_choice("weight", self.weight, get_args(WeightKind))
         check_choice("variant", self.variant, get_args(Variant))
         if self.k_cap is not None and not _is_count(self.k_cap):
-            raise ValueError(f"k_cap: found {self.k_cap!r}, expected None or an integer of at least 1")
+            raise ValueError(f"k_cap: found {self.k_cap!r}, expected None or an integer >= 1")
         if self.rule not in ("n-1", "n", "continuous") and not _is_count(self.rule):
             raise ValueError(f"rule: found {self.rule!r}, expected 'n-1', 'n', 'continuous' or an integer K >= 1")
         if not self.a > 0:

@@ -252,8 +252,8 @@ class _Once(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *gradient: Tensor) -> Any:
         """Raise RuntimeError instead of returning a wrong second derivative."""
         raise RuntimeError(
-            "the fast form of the pseudo-label losses has no second derivative; "
-            "set the environment variable FUZZYSEG_KERNEL=reference for the readable form, which has"
+            "the fast form of the pseudo-label losses has no second derivative; set the environment variable "
+            "FUZZYSEG_KERNEL=reference to use the reference form, which has one"
         )
 
 

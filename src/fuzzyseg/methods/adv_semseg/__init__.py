@@ -42,10 +42,10 @@ class AdvSemSegConfig(MethodConfig):
     labelled_weight: float = setting(0.01, "published commands", "Adversarial weight, labelled (code: 0.1).", ge=0)
     unlabelled_weight: float = setting(0.001, "authors' code", "Adversarial weight, unlabelled.", ge=0)
     self_weight: float = setting(0.1, "paper", "Weight of the self-taught term.", ge=0)
-    self_start: float = setting(0.25, "paper, 5000 of 20000", "Fraction of the run before that term.", ge=0, le=1)
-    threshold: float = setting(0.2, "paper", "Least discriminator output of a self-taught pixel.", ge=0, le=1)
+    self_start: float = setting(0.25, "paper, 5000 of 20000", "Fraction of the run before self-training.", ge=0, le=1)
+    threshold: float = setting(0.2, "paper", "Minimum discriminator output of a self-taught pixel.", ge=0, le=1)
     discriminator_width: int = setting(64, "paper", "Channels of the discriminator's first layer.", ge=1)
-    discriminator_lr: float = setting(1e-4, "paper", "Adam's learning rate for it, times the run's schedule.", gt=0)
+    discriminator_lr: float = setting(1e-4, "paper", "Its Adam learning rate, times the run's schedule.", gt=0)
 
 
 class AdvSemSeg(Method):

@@ -39,13 +39,13 @@ class PseudoSegConfig(MethodConfig):
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
     image_weight: float = setting(1.0, "authors' code", "Weight of the classifier's loss.", ge=0)
     attention_weight: float = setting(1.0, "authors' code", "Weight of the attention maps' loss.", ge=0)
-    fusion: float = setting(0.5, "paper", "Fraction of the network's prediction; 0: maps only.", ge=0, le=1)
+    fusion: float = setting(0.5, "paper", "Fraction of the network's prediction; 0: only the maps.", ge=0, le=1)
     normalise: Literal["image", "batch", "pixel"] = setting(
         "image", "ours", "Scale of the logits: RMS of each image, of the batch (authors' code), or norm (paper)."
     )
     temperature: float = setting(0.5, "paper", "Temperature of the sharpening; 1: none.", gt=0)
-    threshold: float = setting(0.0, "authors' code", "Least probability of a trained label.", ge=0, le=1)
-    cutout: float = setting(50 / 513, "authors' code", "Half side of the hidden square over the crop's.", ge=0, le=0.5)
+    threshold: float = setting(0.0, "authors' code", "Minimum probability of a trained label.", ge=0, le=1)
+    cutout: float = setting(50 / 513, "authors' code", "Half the hidden square's side / crop side.", ge=0, le=0.5)
     attention_channels: int = setting(128, "authors' code", "Channels of keys and queries.", ge=1)
 
 
