@@ -36,11 +36,12 @@ def check(
 ) -> None:
     """Check the files of a dataset. Nothing is changed.
 
-    Reads every image and mask and reports counts, sizes, encodings and class fractions; unreadable files, masks without
-    image, size mismatches, values without a class, and images in both training and validation. The exit code is 1 with
-    errors, 0 without errors, 2 if no dataset is found. Use the options and settings of the training; `fuzzyseg settings
-    data` lists the data settings. With --model, labelled pixels are counted for which the model predicts another class
-    with a probability of at least 90%. Wrong masks rank high, as do images that the model segments poorly.
+    Reads every image and mask. Reports counts, sizes, encodings and class fractions, as well as unreadable files, masks
+    without an image, size mismatches, values without a class, and images in both training and validation. The exit code
+    is 0 without errors, 1 with errors, and 2 if no dataset is found. Use the same options and settings as for training;
+    `fuzzyseg settings data` lists the data settings. With --model, also counts the labelled pixels for which the model
+    predicts another class with a probability of at least 90%: wrong masks rank high, as do images that the model
+    segments poorly.
 
     \b
     Examples:

@@ -15,7 +15,7 @@ def demo(
     """Train on generated images in three ways, and compare.
 
     Supervised training, CPS, and CPS with FPL (fuzzy positive learning) start from the same supervised weights, with
-    the same number of labelled steps. Prints a table of the three and writes predictions of some validation images.
+    the same number of labelled steps. Prints a table of the results and writes predictions for some validation images.
     Takes a few minutes on two cores. `fuzzyseg analyse DIR/runs/...` shows statistics of the fuzzy sets.
     """
     from fuzzyseg.experiment.demo import demo as run_demo

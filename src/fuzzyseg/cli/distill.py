@@ -34,7 +34,7 @@ def distill(
 
     The teacher predicts each unlabelled image once. The student learns from these predictions and from the labels.
     --loss selects how: soft (default: all probabilities), hard (the most probable class) or fuzzy (sets of classes).
-    Data, labelled images, crop and batch are those of the teacher's run. Repeating the command predicts only the
+    Data, labelled images, crop and batch are taken from the teacher's run. Repeating the command predicts only the
     missing images.
 
     \b

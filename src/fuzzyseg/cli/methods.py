@@ -44,7 +44,7 @@ def methods(
     as_json: Json = False,
     imports: Import = None,
 ) -> None:
-    """List the methods, or all settings of one.
+    """List the methods, or all settings of one method.
 
     Shows the paper, how FPL applies, the cost of a step, and the state between steps.
 

@@ -15,11 +15,11 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="HTML file to write.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Title. [default: the names]")] = None,
 ) -> None:
-    """Write one HTML page of runs and sweeps.
+    """Write an HTML page about runs and sweeps.
 
     It shows scores, curves, classes, a gallery of images, calibration, settings and warnings.
 
-    The page is one file that loads nothing from elsewhere. Several runs are overlaid. The gain over supervised training
+    The page is a single, self-contained file. Several runs are overlaid. The gain over supervised training
     is shown if a supervised run with the same number of labelled images, or a sweep with such a run, is also given.
 
     \b

@@ -24,10 +24,9 @@ def suggest(
 ) -> None:
     """Suggest which images to label next.
 
-    Prefers images with uncertain predictions over a large part of their area (fuzzy sets of several classes, entropy,
-    disagreement of the two networks if the method trains two) that differ from each other and from the run's labelled
-    images. Near-duplicates are left out. Writes suggestions.csv and suggestions.html, which shows image, prediction, K
-    and uncertainty.
+    Prefers images with large uncertain areas (fuzzy sets of several classes, high entropy, disagreement if the method
+    trains two networks) that differ from each other and from the run's labelled images. Near-duplicates are left out.
+    Writes suggestions.csv and suggestions.html, which shows image, prediction, K and uncertainty.
 
     \b
     Examples:
