@@ -41,8 +41,11 @@ class Section(BaseModel):
         """Convert paths to strings. Raises ValueError for empty strings, and bools where a number is expected."""
         field = cls.model_fields[info.field_name or ""]
         values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
-        if any(isinstance(each, str) and not each.strip() for each in values):
+        texts = [each for each in values if isinstance(each, str)]
+        if any(not text.strip() for text in texts):
             raise ValueError("found an empty text; give a value, or leave the setting out")
+        if any("\0" in text for text in texts):
+            raise ValueError("expected a text without null characters, which no path contains")
         if any(isinstance(each, bool) for each in values) and not _holds(field.annotation, bool):
             raise ValueError("expected no true or false")
         return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -142,7 +142,7 @@ def parse_yaml(text: str) -> Any:
         raise ConfigError(f"is not valid YAML: {error.problem or error.context}{where}") from None
     except RecursionError:  # an alias that contains itself
         raise ConfigError("is not valid YAML: nested without end") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the last two: a tag such as !!bool x
         raise ConfigError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 
