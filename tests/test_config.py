@@ -180,6 +180,13 @@ def test_a_hostile_recipe_is_one_short_line(tmp_path, text, words):
     assert len(message) < 400 and "\n" not in message
 
 
+@pytest.mark.parametrize("value", ["a\0b", b"abc"])
+def test_a_path_is_text_without_null_characters(value):
+    for settings in ({"out": value}, {"data": {"more": ["a", value]}}):
+        with pytest.raises(ConfigError, match=r"(out|more): found .*; expected text without null characters"):
+            validate(settings)
+
+
 @pytest.mark.parametrize("words", ["train.steps=" + "[" * 3000, "train.steps=" + "x" * 1_000_000, "x" * 10**6 + "=3"])
 def test_a_hostile_override_is_a_short_error(words):
     with pytest.raises(ConfigError) as error:

@@ -38,14 +38,13 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: Any, info: ValidationInfo) -> Any:
-        """Convert paths to strings. Raises ValueError for empty strings, and bools where a number is expected."""
+        """Convert paths to strings. Raises ValueError for empty or binary text, and for bools in place of numbers."""
         field = cls.model_fields[info.field_name or ""]
         values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
-        texts = [each for each in values if isinstance(each, str)]
-        if any(not text.strip() for text in texts):
+        if any(isinstance(each, str) and not each.strip() for each in values):
             raise ValueError("found an empty text; give a value, or leave the setting out")
-        if any("\0" in text for text in texts):
-            raise ValueError("expected a text without null characters, which no path contains")
+        if any(isinstance(each, bytes) or (isinstance(each, str) and "\0" in each) for each in values):
+            raise ValueError("expected text without null characters")
         if any(isinstance(each, bool) for each in values) and not _holds(field.annotation, bool):
             raise ValueError("expected no true or false")
         return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -94,5 +94,5 @@ def _from_config(path: Path) -> nn.Module:
         if fetched:
             raise ValueError(f"found {fetched[0]!r}; a model folder holds all its weights")
         return architecture(name)(**values | {"encoder_weights": None})
-    except Exception as error:  # smp raises errors of any type for values that it does not expect
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: describes no network ({error!r}); copy the model folder again") from None
