@@ -161,12 +161,12 @@ def _name(place: Place) -> Bad:
     return Bad(f"{name} {text[:60]!r}", [name, *with_out, "--", text, *more])
 
 
-def _plan_of(place: Place, **change: Any) -> dict[str, Any]:
+def _plan_of(place: Place) -> dict[Any, Any]:
     base = place.recipe()
     del base["out"], base["seed"]
-    plan = {"title": "T", "base": base, "arms": {"supervised": {"method.name": "supervised"}, "fuzzy": {
+    plan: dict[Any, Any] = {"title": "T", "base": base, "arms": {"supervised": {"method.name": "supervised"}, "fuzzy": {
         "method.name": "cps", "loss.name": "fuzzy"}}, "labelled": ["2"], "seeds": [0]}  # fmt: skip
-    return {**plan, **change}
+    return plan
 
 
 PLANS: tuple[dict[str, Any], ...] = (
@@ -190,5 +190,5 @@ PLANS: tuple[dict[str, Any], ...] = (
 
 def _plan(place: Place) -> Bad:
     change = place.rng.choice(PLANS)
-    path = place.write("plan.yaml", yaml.safe_dump(_plan_of(place, **change)))
+    path = place.write("plan.yaml", yaml.safe_dump(_plan_of(place) | change))
     return Bad(f"plan {change}"[:160], ["sweep", str(path), "--out", str(place.folder / "sweep"), "--device=cpu"])

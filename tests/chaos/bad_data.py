@@ -173,7 +173,6 @@ DESCRIPTIONS = (
     "classes: [low, middle, high]\nignore_index: .nan\n",
     "classes: [low, middle, high]\nignore_index: []\n",
     "classes: [low, middle, high]\nignore_index: [255, 1.5]\n",
-    "classes: [low, middle, high]\nignore_index: 254\n",
     "classes: [low, middle, high]\nencoding: nonsense\n",
     "classes: [low, middle, high]\nencoding: colour\n",
     "classes: [low, middle, high]\nencoding: binary\n",
@@ -220,7 +219,7 @@ DESCRIPTIONS = (
     "ignore_index: !!int abc\n",
     "ignore_index: !!timestamp x\n",
     "ignore_index: !!float x\n",
-    "licence: !!binary '***'\n",
+    "classes: !!binary '***'\n",
     "\tclasses: [a, b]\n",
     'classes: [low, middle, high]\nlicence: "\\q"\n',
 )

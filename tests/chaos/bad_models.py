@@ -93,7 +93,7 @@ def _spoil_state(place: Place, state: dict[str, Any]) -> str:
     if value is None:  # a setting that is not set: nothing and {} mean the same
         inner[key] = "text"
         return f"{where} is 'text'"
-    if value != {} and rng.random() < 0.3:
+    if value != {} and names != ["format"] and rng.random() < 0.3:
         del inner[key]
         return f"{where} is missing"
     wrong = [each for each in WRONG if not _alike(each, value)]
@@ -122,7 +122,7 @@ def _other_state(place: Place, state: dict[str, Any]) -> str:
     elif what == "shape":
         weights[name] = torch.zeros(rng.randint(1, 4), 7)
     elif what == "nan":
-        weights[name].flatten()[0] = rng.choice((float("nan"), float("inf")))
+        weights[name] = torch.full_like(weights[name], rng.choice((float("nan"), float("inf"))))
     elif what == "type":
         weights[name] = weights[name].tolist()
     elif what == "steps":
@@ -139,23 +139,23 @@ def _other_state(place: Place, state: dict[str, Any]) -> str:
 def _run_file(place: Place) -> Bad:
     """A damaged file of the run beside the checkpoint."""
     run, rng = place.copy("begun"), place.rng
-    name = rng.choice(("split.json", "metrics.jsonl", "config.yaml"))
+    name = rng.choice(("split.json", "metrics.jsonl", "config.yaml", "environment.json"))
     path = run / name
     text = path.read_text()
     made: dict[str, str | None] = {"missing": None, "number": "5", "list": "[1]", "noise": "\x00\x01"}
     made["deep"] = "[" * 9000
+    if name == "environment.json":
+        del made["missing"]  # nothing depends on it
     if name == "split.json":
         value = json.loads(text)
         key = rng.choice(("hash", "input", "labelled", "val"))
         made |= {"truncated": text[: rng.randrange(1, len(text) - 3)], "empty": "",
                  f"no {key}": json.dumps({k: v for k, v in value.items() if k != key}),
                  f"wrong {key}": json.dumps(value | {key: rng.choice((5, "x", [5], None, {"a": "b"}))})}  # fmt: skip
-        if key in ("labelled", "val"):  # lists for the user; training uses the hash
-            del made[f"no {key}"], made[f"wrong {key}"]
     elif name == "metrics.jsonl":
         made = {"damaged line": '{"step": \n' + text, "no step": '{"a": 1}\n' + text, "text": "x\n" + text,
                 "list": "[1]\n" + text, "step": '{"step": "x"}\n' + text}  # fmt: skip
-    else:
+    elif name == "config.yaml":
         made |= {"unknown key": text + "\nnonsense: 1\n", "cut": text[: len(text) // 2] + "\n: ["}
     what = rng.choice(list(made))
     content = made[what]
@@ -187,9 +187,9 @@ CARD: dict[str, tuple[Any, ...]] = {
     "ignore_index": ("x", None, [255], 1.5),
     "temperature": (0, -1, "x", None, [1]),
     "step": ("x", None, [1]),
-    "encoding": (5, "colour", {"a": 1}, {"kind": "nonsense"}, [1]),
+    "encoding": (5, "colour", {"colours": 5}, {"table": [[1, "x"]]}, {"snap": "x"}, [1]),
     "colours": (5, [[1]], [["a", 1, 2]], "x"),
-    "levels": (5, "x", {"low": 1}, [1]),
+    "levels": (5, "x", {"low": 1}, {"high": ["x"]}, [1]),
 }
 """Values that a model card cannot have."""
 

@@ -72,7 +72,7 @@ def forked(bad: Bad, output: Path, folder: Path) -> int | None:
             for number, file in ((0, os.devnull), (1, output), (2, output)):
                 os.dup2(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)
             os.chdir(folder)
-            if bad.nobody:
+            if bad.nobody and os.geteuid() == 0:
                 os.seteuid(NOBODY)
             app(bad.argv, prog_name="fuzzyseg")
         except SystemExit as error:
@@ -103,7 +103,6 @@ def commanded(bad: Bad, output: Path, folder: Path) -> int | None:
             stderr=file,
             cwd=folder,
             start_new_session=True,
-            user=NOBODY if bad.nobody else None,
         )
         try:
             return process.wait(LIMIT)
@@ -141,6 +140,7 @@ class Inputs:
         for module in pkgutil.walk_packages(fuzzyseg.__path__, "fuzzyseg."):
             if not re.search(r"\.(cuda|__main__)\b", module.name):
                 importlib.import_module(module.name)  # once, not in every child
+        importlib.import_module("multiprocessing.popen_fork")  # of workers; nobody may not read it
         with redirect_stdout(io.StringIO()), suppress(SystemExit):
             app(["settings"])  # imports the parts of typer
         prepare(self.good)
@@ -153,7 +153,8 @@ class Inputs:
         place.mkdir()
         name, bad = drawn(self.seed, index, self.good, place, self.kind)
         start = time.monotonic()
-        code = (commanded if command else forked)(bad, output, place)
+        run = commanded if command and not bad.nobody else forked  # nobody may not read this Python's files
+        code = run(bad, output, place)
         self.slowest = max(self.slowest, time.monotonic() - start)
         text = output.read_text(errors="replace") if output.exists() else ""
         found = fault(code, text, (place / "pwned").exists())

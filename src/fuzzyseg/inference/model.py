@@ -81,6 +81,9 @@ def load(
     else:
         raise DataError(f"{folder}: holds weights of a custom network; give its factory: load(path, network=factory)")
     load_network(model, folder)
+    if isinstance(model, Segmenter) and model.classes != len(card.classes):
+        found = f"its network has {model.classes} classes, its {CARD_NAME} {len(card.classes)}"
+        raise DataError(f"{folder}: {found}; copy the model folder again")
     return Predictor(model.eval(), card, device)
 
 
