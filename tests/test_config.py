@@ -163,6 +163,9 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         (LAUGHS + "train: *h\n", "values with aliases expanded"),
         ("train: &a {steps: *a}\n", "an alias contains itself"),
         ("seed: 2020-13-45\n", "not valid YAML"),
+        ("seed: !!int ''\n", "not valid YAML"),
+        ("seed: !!bool x\n", "not valid YAML"),
+        ("seed: !!timestamp x\n", "not valid YAML"),
         ("seed: \x00\n", "not valid YAML"),
         ("seed: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
@@ -175,6 +178,13 @@ def test_a_hostile_recipe_is_one_short_line(tmp_path, text, words):
     message = str(error.value)
     assert message.startswith(str(path)) and words in message
     assert len(message) < 400 and "\n" not in message
+
+
+@pytest.mark.parametrize("value", ["a\0b", b"abc"])
+def test_a_path_is_text_without_null_characters(value):
+    for settings in ({"out": value}, {"data": {"more": ["a", value]}}):
+        with pytest.raises(ConfigError, match=r"(out|more): found .*; expected text without null characters"):
+            validate(settings)
 
 
 @pytest.mark.parametrize("words", ["train.steps=" + "[" * 3000, "train.steps=" + "x" * 1_000_000, "x" * 10**6 + "=3"])

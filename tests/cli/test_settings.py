@@ -101,7 +101,7 @@ def test_all_values_of_a_choice_are_listed():
         ("data.more", "list of strings | null"),
         ("augment.on_device", "true | false"),
         ("augment.scale", "[number, number]"),
-        ("loss.adaptive.candidates", "list of numbers"),
+        ("loss.adaptive.candidates", "list of numbers > 0 and <= 1"),
         ("loss.threshold", "number > 0 and <= 1 | auto | schedule | adaptive | calibrated | conformal:COVERAGE"),
         ("network.output_stride", "8 | 16 | null"),
         ("train.crop", "HxW"),

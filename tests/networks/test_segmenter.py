@@ -123,6 +123,7 @@ def test_output_stride_reaches_the_encoder(stride: int) -> None:
         ({"arch": "DeepLabV3", "encoder": "vgg11"}, "cannot be built: .*dilated"),
         ({"arch": "DeepLabV3", "encoder": "tu-swin_tiny_patch4_window7_224"}, "fixed output stride"),
         ({"encoder": "tu-resnet18", "options": {"decoder_dropot": 0.1}}, "network.decoder_dropot.*'decoder_dropout'"),
+        ({"encoder": "tu-resnet18", "options": {"decoder_dropot": None}}, "network.decoder_dropot.*'decoder_dropout'"),
         ({"options": {"decoder_merge_policy": "sum"}}, "cannot be built: .*sum"),
     ],
 )

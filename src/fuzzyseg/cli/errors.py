@@ -95,6 +95,8 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
     if isinstance(error, ValueError) and is_user_error:
         return str(error), REFUSED
     text = " ".join(str(error).split())
+    if text.startswith("Symlink loop"):  # raised by Path.resolve() before Python 3.13
+        return f"{text}: is a link to itself; expected a file or folder", REFUSED
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         advice = "choose a smaller --batch, --crop or image size, or evaluate.mode=sliding"
         return f"fuzzyseg {command}: out of memory ({text[:200] or type(error).__name__}); {advice}", FAILED

@@ -38,11 +38,13 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _plain(cls, value: Any, info: ValidationInfo) -> Any:
-        """Convert paths to strings. Raises ValueError for empty strings, and for bools in non-bool fields."""
+        """Convert paths to strings. Raises ValueError for empty or binary text, and for bools in non-bool fields."""
         field = cls.model_fields[info.field_name or ""]
         values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
         if any(isinstance(each, str) and not each.strip() for each in values):
             raise ValueError("found an empty string; give a value or omit the setting")
+        if any(isinstance(each, bytes) or (isinstance(each, str) and "\0" in each) for each in values):
+            raise ValueError("expected text without null characters")
         if any(isinstance(each, bool) for each in values) and not _holds(field.annotation, bool):
             raise ValueError("expected a value other than true and false")
         return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -140,9 +140,9 @@ def parse_yaml(text: str) -> Any:
         mark = error.problem_mark
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         raise ConfigError(f"is not valid YAML: {error.problem or error.context}{where}") from None
-    except RecursionError:  # an alias that contains itself
-        raise ConfigError("is not valid YAML: an alias contains itself") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except RecursionError:
+        raise ConfigError("is not valid YAML: nested too deeply, or an alias contains itself") from None
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the last two: a tag such as !!bool x
         raise ConfigError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 

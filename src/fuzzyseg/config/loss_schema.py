@@ -21,8 +21,8 @@ class ScheduleConfig(Section):
 class AdaptiveConfig(Section):
     """Per-pixel threshold T, for `loss.threshold=adaptive` (A-FPL)."""
 
-    candidates: tuple[float, ...] = Field((0.85, 0.9, 0.95), json_schema_extra=PAPER)
-    """Candidates for T, in (0, 1], in ascending order."""
+    candidates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.85, 0.9, 0.95), json_schema_extra=PAPER)
+    """Candidates for T, in ascending order."""
     window: int = Field(5, ge=3)
     """Side length of the neighbourhood, in pixels of the logits; odd."""
     epsilon: float = Field(1e-6, gt=0, lt=1)

@@ -137,7 +137,7 @@ def read_description(root: Path, path: Path | None = None) -> Description:
         values = yaml.load(decoded(path.read_bytes()), _Loader)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # such as !!bool x
         raise DataError(f"{path}: is not valid YAML: {error}") from None
     if _entries(values, {}) > MAX_ENTRIES:
         raise DataError(f"{path}: has more than {MAX_ENTRIES} entries with its aliases (*) expanded; shorten it")

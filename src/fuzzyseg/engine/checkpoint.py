@@ -7,6 +7,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import EllipsisType
@@ -162,9 +163,26 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
         if not isinstance(state.get(key, ...), kinds):
             what = f"{key} is of type {type(state[key]).__name__}" if key in state else f"{key} is missing"
             raise CheckpointError(f"{path}: is not a complete checkpoint ({what}); {version}")
+    if state["step"] < 0:
+        raise CheckpointError(f"{path}: found step {state['step']}, expected 0 or more; {advice}")
     if not finite(state["modules"]):
         raise CheckpointError(f"{path}: has weights that are not finite; {advice}")
     return dict(state)
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Replace the errors of a state that does not fit, which can be of many types, with a CheckpointError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f"the checkpoint does not fit this method and its settings ({type(error).__name__}: {reason}); use the "
+            "version of fuzzyseg that wrote it, or another --out"
+        ) from None
 
 
 def check_resumable(saved: Mapping[str, Any], config: Mapping[str, Any], allowed: set[str]) -> None:

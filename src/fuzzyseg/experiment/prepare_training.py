@@ -73,7 +73,8 @@ def prepare_training(
         nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     loader = build_loader(data, config.augment, train, material, method, device, seed)
     if state is not None:
-        loader.sampler.load_state_dict(state["streams"])
+        with checkpoint.fitting():
+            loader.sampler.load_state_dict(state["streams"])
     pixel_loss = method.pixel_loss if isinstance(method.pixel_loss, PixelLossModule) else None
     reader, sections = build_reader(data, material.card), (train, config.evaluate, config.loss)
     scoring = Scoring(material, reader, device, *sections, pixel_loss, run, metrics)

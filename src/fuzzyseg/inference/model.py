@@ -81,6 +81,9 @@ def load(
     else:
         raise DataError(f"{folder}: has the weights of a custom network; give its factory: load(path, network=factory)")
     load_network(model, folder)
+    if isinstance(model, Segmenter) and model.classes != len(card.classes):
+        found = f"its network has {model.classes} classes, its {CARD_NAME} {len(card.classes)}"
+        raise DataError(f"{folder}: {found}; copy the model folder again")
     return Predictor(model.eval(), card, device)
 
 
@@ -94,5 +97,5 @@ def _from_config(path: Path) -> nn.Module:
         if fetched:
             raise ValueError(f"found {fetched[0]!r}; a model folder must contain all its weights")
         return architecture(name)(**values | {"encoder_weights": None})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise DataError(f"{path}: does not describe a network ({error!r}); copy the model folder again") from None

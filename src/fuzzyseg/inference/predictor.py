@@ -50,8 +50,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.mode not in ("whole", "sliding"):
             raise ValueError(f"evaluate.mode: found {self.mode!r}; expected whole or sliding")
-        if not self.scales or min(self.scales) <= 0:
-            raise ValueError(f"evaluate.scales: found {list(self.scales)}; expected at least one, all above 0")
+        if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
+            raise ValueError(f"evaluate.scales: found {list(self.scales)}; expected at least one, finite and above 0")
         if self.window is not None and min(self.window) < 1:
             raise ValueError(f"evaluate.window: found {self.window}; height and width must be at least 1")
 

@@ -131,7 +131,8 @@ def _settings(arch: str, encoder: str, options: dict[str, Any], output_stride: i
     for name in options:
         if name in _RESERVED:
             raise ValueError(f"network.{name}{_RESERVED[name]}")
-        if name not in known and not encoder.startswith("tu-"):  # timm checks its own options
+        # timm checks its own options, but ignores those that are None
+        if name not in known and (not encoder.startswith("tu-") or options[name] is None):
             raise ValueError(f"unknown setting 'network.{name}' of {arch}.{_nearest(name, known | _OURS)}")
     settings = dict(options)
     if output_stride is not None:

@@ -186,7 +186,7 @@ def start_score(init: Sequence[str] | str | None) -> float | None:
         try:
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
             return float(result["last"][SCORE])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
     return None
 

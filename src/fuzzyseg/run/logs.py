@@ -134,7 +134,7 @@ def read_lines(path: str | Path) -> list[dict[str, Any]]:
             line = json.loads(row)
             if not isinstance(line, dict) or not isinstance(line.get("step"), int):
                 raise ValueError("not an object with a step")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(rows):
                 break
             raise ValueError(f"{path}, line {number}: expected an object with a step ({error}); remove it") from None

@@ -113,7 +113,7 @@ def _recorded(path: Path, items: Sequence[Item]) -> list[Item]:
     known = {item.name: item for item in items}
     try:
         names = [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["val"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise DataError(f"{path}: is not the split.json of a run; expected a list of names under val") from None
     if missing := [name for name in names if name not in known]:
         raise DataError(f"{path}: {len(missing)} of its validation images are missing in the data: {short(missing)}")

@@ -50,7 +50,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
         dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise ConfigError(f"{path}: is not a result of a sweep (JSON with settings and result); remove it") from None
     return dict(row)
 

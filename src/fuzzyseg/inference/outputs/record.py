@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,12 +92,11 @@ def _text(line: Line) -> str:
 
 
 def _read(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file, skipping truncated ones."""
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(text)
-        except ValueError:
-            continue
+    """Yield the lines of a file, skipping truncated ones and others that are no objects."""
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            if isinstance(line := json.loads(text), dict):
+                yield line
 
 
 def state_of(file: Path) -> list[int]:
