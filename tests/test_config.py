@@ -54,9 +54,9 @@ def test_an_override_without_key_or_sign_is_an_error(text):
         ({"train": {"crop": "12x"}}, ["train.crop", "12x", "HEIGHTxWIDTH"]),
         ({"loss": {"threshold": 1.5}}, ["loss.threshold", "1.5"]),
         ({"loss": {"weight": "concav"}}, ["loss.weight", "concav", "concave"]),
-        ({"loss": {"rule": "continous"}}, ["loss.rule", "continous", "n-1, n, continuous, or a number from 1"]),
-        ({"loss": {"rule": 0}}, ["loss.rule", "0", "a number from 1"]),
-        ({"loss": {"rule": True}}, ["loss.rule", "True", "a number from 1"]),
+        ({"loss": {"rule": "continous"}}, ["loss.rule", "continous", "n-1, n, continuous, or a fixed K of at least 1"]),
+        ({"loss": {"rule": 0}}, ["loss.rule", "0", "a fixed K of at least 1"]),
+        ({"loss": {"rule": True}}, ["loss.rule", "True", "a fixed K of at least 1"]),
     ],
 )
 def test_errors_name_key_value_and_what_was_expected(values, words):
@@ -128,8 +128,8 @@ def test_a_recipe_that_is_no_mapping_is_named(tmp_path, text):
         ("train.crop=0", "train.crop: found 0"),
         ("train.crop=-5", "train.crop: found -5"),
         ("network.decoder_dropout=.nan", "network: found"),
-        ("data=3", "data: found 3; it is a section"),
-        ("train=[1]", "train: found [1]; it is a section"),
+        ("data=3", "data: found 3; this is a section"),
+        ("train=[1]", "train: found [1]; this is a section"),
         ("init=''", "init: found ''"),
         ("init='a,,b'", "init: found 'a,,b'"),
         ("network.weights=''", "network.weights: found ''"),
@@ -156,13 +156,16 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("train: {steps: 3}\ntrain: {batch: 2}\n", "the key 'train' is written twice"),
-        ("train: {steps: 3, steps: 4}\n", "the key 'steps' is written twice"),
-        ("train: " + "[" * 3000, "brackets in each other"),
+        ("train: {steps: 3}\ntrain: {batch: 2}\n", "the key 'train' occurs twice"),
+        ("train: {steps: 3, steps: 4}\n", "the key 'steps' occurs twice"),
+        ("train: " + "[" * 3000, "nested brackets"),
         ("train: {steps: " + "y" * 1_000_000 + "}", "characters"),
-        (LAUGHS + "train: *h\n", "values, written out"),
-        ("train: &a {steps: *a}\n", "nested without end"),
+        (LAUGHS + "train: *h\n", "values with aliases expanded"),
+        ("train: &a {steps: *a}\n", "an alias contains itself"),
         ("seed: 2020-13-45\n", "not valid YAML"),
+        ("seed: !!int ''\n", "not valid YAML"),
+        ("seed: !!bool x\n", "not valid YAML"),
+        ("seed: !!timestamp x\n", "not valid YAML"),
         ("seed: \x00\n", "not valid YAML"),
         ("seed: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     ],
@@ -175,6 +178,13 @@ def test_a_hostile_recipe_is_one_short_line(tmp_path, text, words):
     message = str(error.value)
     assert message.startswith(str(path)) and words in message
     assert len(message) < 400 and "\n" not in message
+
+
+@pytest.mark.parametrize("value", ["a\0b", b"abc"])
+def test_a_path_is_text_without_null_characters(value):
+    for settings in ({"out": value}, {"data": {"more": ["a", value]}}):
+        with pytest.raises(ConfigError, match=r"(out|more): found .*; expected text without null characters"):
+            validate(settings)
 
 
 @pytest.mark.parametrize("words", ["train.steps=" + "[" * 3000, "train.steps=" + "x" * 1_000_000, "x" * 10**6 + "=3"])

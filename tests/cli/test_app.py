@@ -89,6 +89,13 @@ def test_too_little_memory_names_the_settings_that_need_less(failing, error):
     assert "out of memory" in result.stderr and "--batch" in result.stderr
 
 
+def test_a_link_to_itself_is_a_wrong_input(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    result = call("train", "--data", str(tmp_path / "loop"), "--weights", "none", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ") and "loop" in result.stderr and "failed" not in result.stderr
+
+
 def test_an_error_of_a_library_is_not_taken_for_one_of_the_users():
     """A ValueError that no one here wrote says nothing without what was being done."""
 

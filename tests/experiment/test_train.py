@@ -19,6 +19,7 @@ from fuzzyseg.config.load import nested
 from fuzzyseg.data import DataError
 from fuzzyseg.data.splits import validation
 from fuzzyseg.engine import NonFiniteLoss
+from fuzzyseg.engine.checkpoint import save
 from fuzzyseg.experiment import evaluate
 from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.ops.resize import resize_logits
@@ -161,6 +162,26 @@ def test_resuming_with_another_setting_names_key_and_both_values(folder, tmp_pat
     with pytest.raises(ValueError, match=r"optim\.lr.*0\.05.*0\.07") as error:
         run(config, resume=True)
     assert f"fuzzyseg train {tmp_path / 'run' / 'config.yaml'} --out {tmp_path / 'run'} --resume" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda state, split: state["streams"].update(labelled=torch.zeros(2)), "does not fit this method"),
+        (lambda state, split: split.pop("hash"), "have changed since the run started"),
+        (lambda state, split: split.pop("input"), "has no input statistics"),
+    ],
+)
+def test_damaged_records_of_a_run_are_explained_when_it_is_resumed(folder, tmp_path, spoil, words):
+    config = settings(folder, tmp_path / "run", train={"stop_at": 2, "evaluate": False})
+    run(config)
+    checkpoint, file = tmp_path / "run" / "last.pt", tmp_path / "run" / "split.json"
+    state, split = torch.load(checkpoint, weights_only=True), json.loads(file.read_text())
+    spoil(state, split)
+    save(checkpoint, state)
+    file.write_text(json.dumps(split))
+    with pytest.raises(ValueError, match=words):
+        run(config, resume=True)
 
 
 def test_resuming_with_other_images_is_an_error(folder, tmp_path):

@@ -171,8 +171,17 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
     assert read_card(tmp_path) is None
 
 
+def test_a_card_of_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", network(), card=CARD)
+    file = tmp_path / "model" / "fuzzyseg.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"classes": [*content["classes"], "one more"]}))
+    with pytest.raises(DataError, match="its network has"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("file", ["fuzzyseg.json", "config.json"])
-@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "[" * 9000])
 def test_damaged_files_are_named(tmp_path: Path, file: str, text: str) -> None:
     save_model(tmp_path / "model", network(), card=CARD)
     (tmp_path / "model" / file).write_text(text)
@@ -189,6 +198,7 @@ def test_damaged_files_are_named(tmp_path: Path, file: str, text: str) -> None:
         ("encoder_name", "timm/resnet18.a1_in1k"),
         ("pretrained_cfg", {"hf_hub_id": "someone/something"}),
         ("checkpoint_path", "other.pth"),
+        ("classes", -1),  # torch raises a RuntimeError
     ],
 )
 def test_a_model_folder_asks_no_hub_for_what_it_names(tmp_path, monkeypatch, key, value):
@@ -205,7 +215,7 @@ def test_a_model_folder_asks_no_hub_for_what_it_names(tmp_path, monkeypatch, key
     if key == "encoder_weights":  # the weights of the folder are all that is needed
         assert load(tmp_path).card == CARD
     else:
-        with pytest.raises(DataError, match="describes no network"):
+        with pytest.raises(DataError, match="does not describe a network"):
             load(tmp_path)
 
 

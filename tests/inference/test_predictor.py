@@ -310,7 +310,13 @@ def test_images_of_another_kind_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"mode": "tiles"}, "found 'tiles'"), ({"scales": ()}, "at least one"), ({"scales": (0.0,)}, "above 0")],
+    [
+        ({"mode": "tiles"}, "found 'tiles'"),
+        ({"scales": ()}, "at least one"),
+        ({"scales": (0.0,)}, "above 0"),
+        ({"scales": (1.0, float("nan"))}, "finite"),
+        ({"scales": (float("inf"),)}, "finite"),
+    ],
 )
 def test_protocols_that_cannot_be(values: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from fuzzyseg.engine.buffers import first_process_buffers
-from fuzzyseg.engine.checkpoint import CheckpointError, save_training
+from fuzzyseg.engine.checkpoint import fitting, save_training
 from fuzzyseg.engine.optim import rate_factor, rates, set_rates
 from fuzzyseg.engine.signals import Interrupt
 from fuzzyseg.engine.state import Outcome, Settings, TrainingState, average_of
@@ -153,16 +153,8 @@ def _start(
             sharding.shard(average.module)
     training = TrainingState(method, optimisers, scaler, average, sharding=sharding)
     if resume is not None:
-        try:
+        with fitting():
             training.load_state_dict(resume)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise CheckpointError(
-                f"the checkpoint does not fit this method and its settings ({type(error).__name__}: {reason}); use the "
-                "version of fuzzyseg that wrote it, or another --out"
-            ) from None
     return training
 
 

@@ -1,4 +1,4 @@
-"""The records of a run folder: split.json, environment.json and result.json."""
+"""Records in a run folder: split.json, environment.json and result.json."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ WITHOUT_EFFECT = {
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
     "train.threads", "train.sharding", "network.checkpointing",
 }  # fmt: skip
-"""Settings that control how a training is executed and do not affect its weights beyond rounding."""
+"""Settings that control how training is executed and do not affect the weights beyond rounding."""
 
 
 def absolute_paths(config: Config) -> Config:
@@ -48,6 +48,8 @@ def absolute_paths(config: Config) -> Config:
 def recorded_data(data: DataConfig, run: RunFolder) -> DataConfig:
     """Return the data settings of a resumed run, with input statistics and split from its split.json."""
     content = record(run)
+    if "input" not in content:
+        raise RunFolderError(f"{run.split}: has no input statistics; restore the file")
     known = {key: content["input"].get(key) for key in ("mean", "std", "low", "high")}
     if content.get("held_out") and not (data.val or "").startswith(FOLD):
         known["val"] = str(run.split)  # the hold-out rule may have changed since
@@ -91,7 +93,7 @@ def sessions(run: RunFolder, current: dict[str, Any], state: dict[str, Any] | No
 
 def same_split(run: RunFolder, material: Material) -> None:
     """Raise ConfigError if the split of the dataset has changed since the run started."""
-    saved = record(run)["hash"]
+    saved = record(run).get("hash")
     if saved != material.split.hash:
         raise ConfigError(
             f"{material.dataset.root}: its images or masks have changed since the run started (split hash {saved}, now "

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ Line = dict[str, Any]
 
 
 class Record:
-    """The file predictions.jsonl: a line with `how`, then lines per image, of which the last one is valid.
+    """The file predictions.jsonl: a line with `how`, then one or more lines per image, the last of which is valid.
 
     An image that is incomplete or failed has no `outputs`; its line means that files of its name may be replaced. Each
     of several processes appends to a separate file; `gather` merges them. A truncated line is ignored: its image is
@@ -28,7 +29,7 @@ class Record:
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
-        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: drop outputs."""
+        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: ignore outputs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [line for path in self._files() for line in _read(path)]
         forgotten: Line = {"outputs": {}} if overwrite else {}
@@ -91,12 +92,11 @@ def _text(line: Line) -> str:
 
 
 def _read(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file, skipping truncated ones."""
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            yield json.loads(text)
-        except ValueError:
-            continue
+    """Yield the lines of a file, skipping truncated ones and others that are no objects."""
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError, RecursionError):
+            if isinstance(line := json.loads(text), dict):
+                yield line
 
 
 def state_of(file: Path) -> list[int]:
