@@ -120,6 +120,7 @@ def test_the_checkpoint_before_replaces_a_damaged_one_with_a_warning(tmp_path, d
     [
         ({"optimisers": None}, "optimisers is of type NoneType"),
         ({"step": "3"}, "step is of type str"),
+        ({"format": torch.zeros(2)}, "found checkpoint format tensor"),
         ({"step": -1}, "found step -1, expected 0 or more"),
         ({"unscored": 5}, "unscored is of type int"),
         ({"unscored": None}, "unscored is of type NoneType"),

@@ -157,7 +157,7 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is damaged or not a checkpoint of fuzzyseg ({reason}); {advice}") from None
     version = "use the version of fuzzyseg that wrote it"
     file_format = state.get("format") if isinstance(state, dict) else None
-    if file_format != FORMAT:
+    if not isinstance(file_format, int) or file_format != FORMAT:  # a tensor has no truth value
         raise CheckpointError(f"{path}: found checkpoint format {file_format!r}, expected {FORMAT}; {version}")
     for key, kinds in _CONTENT.items():
         if not isinstance(state.get(key, ...), kinds):
