@@ -49,7 +49,12 @@ class CheckpointError(ValueError):
 def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
     """Write `state` atomically and keep the previous `keep` - 1 checkpoints: last.pt, last-1.pt, last-2.pt, ..."""
     with replacing(path) as file:
-        torch.save({"format": FORMAT, "versions": {"torch": str(torch.__version__)}, **state}, file)
+        try:
+            torch.save({"format": FORMAT, "versions": {"torch": str(torch.__version__)}, **state}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # an interrupted writer cannot be closed
+                raise KeyboardInterrupt from None
+            raise
         _seal(file)
         file.flush()
         os.fsync(file.fileno())  # before the older files are renamed
