@@ -12,11 +12,11 @@ session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]
 facts = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
 picture = ImageOps.exif_transpose(Image.open(source)).convert("RGB")  # for a model of 8-bit RGB images
 size = picture.size
-if facts["image_size"]:  # as in training
+if facts["image_size"]:  # resize as in training
     picture = picture.resize(facts["image_size"][::-1], Image.Resampling.BILINEAR)
 image = np.asarray(picture).transpose(2, 0, 1)[None]
 height, width = image.shape[2:]
-tall, wide = facts["window"] or (height, width)  # a model of one size sees the image in windows of that size
+tall, wide = facts["window"] or (height, width)  # a fixed-size model processes the image in windows
 labels = np.zeros((height, width), np.uint8)
 for top in range(0, height, tall):
     for left in range(0, width, wide):

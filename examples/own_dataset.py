@@ -1,4 +1,4 @@
-"""A custom dataset and a custom score. The dataset returns pairs (image, mask or None) by index, like those of torch.
+"""A custom dataset and a custom metric. Like a torch dataset, it returns a pair (image, mask or None) per index.
 
     python examples/own_dataset.py
     fuzzyseg train --import examples/own_dataset.py --data discs --out runs/own
@@ -15,7 +15,7 @@ import fuzzyseg
 
 
 class Discs:
-    """Noisy images with a bright disc. Every third one has a mask."""
+    """Noisy images of a bright disc. By default, every third image has a mask."""
 
     classes = ("ground", "disc")
 
@@ -34,12 +34,12 @@ class Discs:
 
 
 def discs():
-    """Pairs by split. Only `train` is required."""
+    """Return the datasets by split. Only `train` is required."""
     return {"train": Discs(24), "val": Discs(4, masks=1)}
 
 
 def disc_iou(matrix):
-    """IoU of class 1 from the confusion matrix (C,C): rows true classes, columns predictions."""
+    """Compute the IoU of class 1 from the confusion matrix (C,C): rows are true classes, columns predictions."""
     return matrix[1, 1] / (matrix[1].sum() + matrix[:, 1].sum() - matrix[1, 1])
 
 

@@ -4,7 +4,7 @@
     fuzzyseg train --import examples/own_loss.py --loss focal loss.options.gamma=1 --data photos --out runs/own
 
 A loss takes the logits of the student (B,C,h,w) and of the teacher (a tensor or `Mixed`), and returns a map (B,H,W) at
-`size`. If it has a parameter `threshold`, it gets the T of `loss.threshold`.
+`size`. If it has a parameter `threshold`, it receives T from `loss.threshold`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from fuzzyseg.losses.pseudo_label import both_sides
 
 
 class FocalOptions(BaseModel, extra="forbid"):
-    """Settings of the loss: `loss.options`."""
+    """Settings of the loss, given as `loss.options`."""
 
     gamma: float = Field(2.0, ge=0, description="Exponent of the focal factor; 0: plain cross entropy.")
 
 
 def focal(student_logits, teacher, *, size, valid, options: FocalOptions, **_) -> PixelLoss:
-    """Focal cross entropy against the teacher's most probable class."""
+    """Compute focal cross entropy against the teacher's most probable class."""
     student, target = both_sides(student_logits, teacher, size, valid)  # (B,C,H,W), the teacher detached
     error = cross_entropy(student, target.argmax(1), reduction="none")
     factor = (1 - torch.exp(-error)) ** options.gamma

@@ -1,4 +1,4 @@
-"""A custom method: self-training, where the prediction for the weak view is the label of the strong view.
+"""A custom method: self-training, where the prediction for the weak view is the pseudo label for the strong view.
 
 python examples/own_method.py
 fuzzyseg train --import examples/own_method.py --method self_training --data photos --out runs/own
@@ -23,7 +23,7 @@ class SelfTrainingConfig(MethodConfig):
 
 
 class SelfTraining(Method):
-    """One network. Its prediction for an image is the pseudo label of the strongly augmented image."""
+    """Self-training of a single network, with the weak view as teacher and the strong view as student."""
 
     Config = SelfTrainingConfig
     paper_loss = ("hard", {})  # used by `--loss paper`; `--loss fuzzy` replaces it

@@ -1,7 +1,7 @@
 """Semi-supervised semantic segmentation with Fuzzy Positive Learning.
 
-Importing the package imports no submodules. Public names are loaded on first access: the loss requires only torch;
-`train` and `load` require all dependencies.
+Importing the package imports no submodules; public names are loaded on first access. The losses require only torch,
+while `train` and `load` require all dependencies.
 """
 
 from __future__ import annotations

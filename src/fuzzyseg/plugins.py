@@ -19,22 +19,22 @@ from fuzzyseg.methods import METHODS, Method
 logger = logging.getLogger(__name__)
 
 Metric = Callable[[Tensor], float]
-"""Function of a confusion matrix (C,C) float64 (rows: truth, columns: prediction). Larger is better."""
+"""Maps a confusion matrix (C,C) float64 (rows: truth, columns: prediction) to a score. Higher is better."""
 
 GROUPS = {"METHODS": "fuzzyseg.methods", "LOSSES": "fuzzyseg.losses", "DATASETS": "fuzzyseg.datasets"}
-"""Name of a dictionary in imported files -> the corresponding entry-point group."""
+"""Entry-point group for each dictionary name in an imported file."""
 
 _modules: dict[Path, ModuleType] = {}
 
 
 def import_file(path: str | Path) -> None:
-    """Execute a Python file and register its dictionaries METHODS, LOSSES, DATASETS and METRICS.
+    """Execute a Python file and register the entries of its dictionaries METHODS, LOSSES, DATASETS and METRICS.
 
-    METHODS: name -> `Method` class. LOSSES: name -> pixel-loss function. DATASETS: name -> function without arguments
-    that returns a dataset (see `write_dataset`). METRICS: name -> `Metric`; the first one selects the best checkpoint.
+    METHODS maps names to `Method` classes, LOSSES to pixel-loss functions, DATASETS to functions without arguments that
+    return a dataset (see `write_dataset`), and METRICS to `Metric` functions, the first of which selects the best
+    checkpoint.
 
-    Raises ConfigError if the file does not exist or defines none of these dictionaries, or if a name is already used by
-    a built-in.
+    Raises ConfigError if the file does not exist, defines none of these dictionaries, or reuses the name of a built-in.
     """
     path = Path(path).resolve()
     if path in _modules:
@@ -47,15 +47,15 @@ def import_file(path: str | Path) -> None:
     spec.loader.exec_module(module)
     tables = {key: table for key in (*GROUPS, "METRICS") if isinstance(table := getattr(module, key, None), Mapping)}
     if not tables:
-        raise ConfigError(f"--import: {path} has no dictionary METHODS, LOSSES, DATASETS or METRICS")
+        raise ConfigError(f"--import: {path} defines no dictionary METHODS, LOSSES, DATASETS or METRICS")
     for key, builtin in (("METHODS", METHODS), ("LOSSES", PIXEL_LOSSES)):
         if duplicates := sorted(builtin.keys() & tables.get(key, {}).keys()):
-            raise ConfigError(f"--import: {path} has {key}[{duplicates[0]!r}], a built-in name; rename it")
+            raise ConfigError(f"--import: {path} defines {key}[{duplicates[0]!r}], a built-in name; rename it")
     _modules[path] = module
 
 
 def imported_files() -> list[str]:
-    """Return the paths of all imported files, which child processes import as well."""
+    """Return the paths of all imported files, so that child processes can import them too."""
     return [str(path) for path in _modules]
 
 
@@ -88,7 +88,7 @@ def _outside(table: str, builtin: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _installed(group: str) -> dict[str, Any]:
-    """Load the entry points of a group, by name. Those that cannot be imported are ignored with a warning."""
+    """Load a group's entry points, by name. Entry points that fail to load are skipped with a warning."""
     plugins = {}
     for point in entry_points(group=group):
         try:

@@ -46,7 +46,7 @@ def test_a_run_is_written_beside_itself(analyse):
         "source": "runs/a", "out": "runs/a/analysis", "images": 4, "unlabelled_masks": False, "pictures": "png",
         "device": "auto",
     }  # fmt: skip
-    assert result.stdout.splitlines()[-1] == "all numbers and 1 figures: runs/a/analysis/analysis.md"
+    assert result.stdout.splitlines()[-1] == "wrote the tables and 1 figures: runs/a/analysis/analysis.md"
     assert "\x1b" not in result.stdout
 
 

@@ -63,9 +63,9 @@ def test_json_is_one_object_with_every_file(folder):
     assert report["errors"] == sum(each["level"] == "error" for each in report["findings"])
     assert report["lists"]["val"] == {"images": 3, "masks": 3}
     text = call(folder).stdout
-    assert text.count("is no image") == 10
+    assert text.count("is not an image") == 10
     assert "... and 2 more (--all lists them)" in text
-    assert call(folder, "--all").stdout.count("is no image") == 12
+    assert call(folder, "--all").stdout.count("is not an image") == 12
 
 
 def test_the_table_of_classes(folder):
@@ -81,7 +81,7 @@ def test_a_warning_among_the_notes_is_no_problems_found_no_more(folder):
     for path in (folder / "images" / "train").glob("im0*.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 1024, (24, 32)).astype(np.uint16)).save(path)
     text = call(folder).stdout
-    assert "warning: images of 8 bits are beside 16-bit files" in text
+    assert "warning: 8-bit images are mixed with 16-bit files" in text
     assert "no problems found" not in text
     assert text.endswith(" warnings\n") or text.endswith(" warning\n")
 

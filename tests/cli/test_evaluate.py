@@ -62,7 +62,7 @@ def test_ceilings_stand_beside_the_scores():
         "sky 75.00 % (ceiling 95.00 %)",
         "pole 5.00 % (ceiling 3.00 %)",
         "sea - (ceiling -)",
-        "not in the masks: sea; the score does not cover this",
+        "not in the masks: sea; the score excludes these classes",
     ]
 
 

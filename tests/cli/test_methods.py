@@ -83,4 +83,4 @@ def test_a_loss_asked_for_as_a_method_is_shown_with_a_command_that_uses_it(name,
     setup = resolve(validate(values))
     assert (setup.pixel_loss, setup.loss.policy) == (loss, policy)
     refusing = {method for method in METHODS if loss in METHODS[method].refuses}
-    assert set(shown.partition("any method but ")[2].splitlines()[0].split(" and ")) == refusing
+    assert set(shown.partition("any method except ")[2].splitlines()[0].split(" and ")) == refusing

@@ -95,10 +95,10 @@ def test_all_values_of_a_choice_are_listed():
     ("name", "kind"),
     [
         ("data.balance", "none | images | crops"),
-        ("data.cache_mib", "whole number >= 0"),
+        ("data.cache_mib", "integer >= 0"),
         ("data.encoding", "index | colour | binary | null"),
         ("data.image_size", "HxW | null"),
-        ("data.more", "list of texts | null"),
+        ("data.more", "list of strings | null"),
         ("augment.on_device", "true | false"),
         ("augment.scale", "[number, number]"),
         ("loss.adaptive.candidates", "list of numbers > 0 and <= 1"),
@@ -150,7 +150,8 @@ def test_the_last_part_of_a_name_is_enough():
         ("loss.shedule.start", "Did you mean 'loss.schedule.start'?"),
         (
             "qqqq",
-            "Known: augment, data, evaluate, init, loss, method, network, optim, out, seed, supervised, track, train.",
+            "Available: augment, data, evaluate, init, loss, method, network, optim, out, seed, supervised, track, "
+            "train.",
         ),
         ("method.cutmix", "`fuzzyseg methods NAME`"),
     ],

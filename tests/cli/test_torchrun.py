@@ -88,7 +88,7 @@ def on_two_processes(*command):
 def test_torchrun_writes_once(tmp_path):
     folder, out = write_folder(tmp_path / "data"), tmp_path / "split"
     printed, told = on_two_processes("split", folder, "--labelled", "5", "--out", out)
-    assert printed.count("is written to") == 1 and told.count("runs on one of the 2 processes") == 1
+    assert printed.count("wrote split ") == 1 and told.count("uses only one of the 2 processes") == 1
     assert len(json.loads((out / "split.json").read_text())["labelled"]) == 5
 
 
@@ -103,4 +103,4 @@ def test_a_model_is_applied_and_scored_once(tmp_path):
     assert printed == f"3 images predicted; results are in {out}\n"
     assert len(list((out / "masks").iterdir())) == 3
     printed, told = on_two_processes("evaluate", model, "--data", folder, "--device", "cpu", "--json")
-    assert json.loads(printed)["images"] == 3 and told.count("runs on one of the 2 processes") == 1
+    assert json.loads(printed)["images"] == 3 and told.count("uses only one of the 2 processes") == 1

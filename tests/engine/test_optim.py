@@ -96,7 +96,7 @@ def test_mistakes_in_the_roles_are_named():
         build(net, {"backbone": parts["backbone"], "critic": parts["critic"]})
     with pytest.raises(ValueError, match=r"critic\.weight.*two roles.*'critic' and 'again'"):
         build(net, {**parts, "again": parts["critic"]})
-    with pytest.raises(ValueError, match=r"'extra'.*lacks or does not train"):
+    with pytest.raises(ValueError, match=r"'extra'.*does not have or train"):
         build(net, {**parts, "extra": Role(list(net.frozen.parameters()))})
     with pytest.raises(ValueError, match="'lion'; expected one of adam, adamw, sgd"):
         build(net, name="lion")

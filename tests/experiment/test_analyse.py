@@ -181,8 +181,8 @@ def test_another_loss_and_what_cannot_be_are_said(run, tmp_path):
     for options, message in (
         ({"threshold": 1.5}, "--threshold"),
         ({"pictures": "gif"}, "--pictures"),
-        ({"limit": 0}, "--limit: found 0; expected a number from 1"),
-        ({"images": -1}, "--images: found -1; expected a number from 0"),
+        ({"limit": 0}, "--limit: found 0; expected at least 1"),
+        ({"images": -1}, "--images: found -1; expected at least 0"),
         ({"images": -1}, "--images"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -202,7 +202,7 @@ def row(threshold, coverage, top1, several, torn):
 def test_a_network_that_has_hardly_learnt_is_told_to_be_trained_first():
     rows = [row(t, 0.6, 0.4, 0.8, 0.02) for t in (0.5, 0.85, 0.9, 0.95)]
     text = " ".join(answer(rows, classes=3, images="the images"))
-    assert "right at fewer than half of the pixels" in text
+    assert "right at less than half of the pixels" in text
 
 
 def test_the_answer_takes_the_smallest_usual_threshold_that_covers_enough():
@@ -232,11 +232,13 @@ def test_the_verdict_claims_a_gain_only_where_the_interval_excludes_zero():
     assert {regime.verdict(x, noisy).word for x in (0.05, 0.5, 0.95)} == {"cannot tell"}
 
 
-def test_the_verdict_weighs_cells_by_pairs_and_does_not_extrapolate():
+def test_cells_count_by_their_pairs_and_the_verdict_does_not_extrapolate():
     many = cells(*((x / 20, -1.0, 50) for x in range(8)), (0.1, 2.0, 1), (0.3, 2.0, 1))
     assert regime.verdict(0.2, many).word == "does not help"
     assert regime.verdict(0.2, [cell | {"pairs": 1} for cell in many]).word == "cannot tell"
-    assert regime.verdict(0.45, many).word == "cannot tell" and "no run was measured" in regime.verdict(0.45, many)[1]
+    assert (
+        regime.verdict(0.45, many).word == "cannot tell" and "do not cover this value" in regime.verdict(0.45, many)[1]
+    )
     assert regime.verdict(0.2, []).word == "cannot tell"
 
 
@@ -297,6 +299,6 @@ def test_an_adaptive_threshold_without_its_checkpoint_is_said(tmp_path):
     data = write_folder(tmp_path / "data")
     loss = {"name": "fuzzy", "threshold": "adaptive"}
     run = fuzzyseg.train(settings(data, tmp_path / "run", train={"steps": 1}, loss=loss), network=own, quiet=True).run
-    said = "T of each pixel, as in the training, needs the run's last.pt"
+    said = "T of each pixel, as in training, needs the run's last.pt"
     assert not any(said in note for note in analyse(run, network=own, device="cpu")["notes"])
     assert any(said in note for note in analyse(run / "model", network=own, device="cpu")["notes"])

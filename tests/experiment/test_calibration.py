@@ -194,7 +194,7 @@ def test_an_image_is_one_unit_by_the_share_of_its_pixels():
 def test_too_few_images_for_a_coverage_by_image_are_an_error():
     check_images(9, 0.9)
     check_images(19, 0.95)
-    with pytest.raises(ConfigError, match=r"found 'image' with 8 held-back image\(s\) for T; .* takes 9"):
+    with pytest.raises(ConfigError, match=r"found 'image' with 8 held-back image\(s\) for T; .* needs at least 9"):
         check_images(8, 0.9)
 
 

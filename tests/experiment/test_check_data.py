@@ -168,7 +168,7 @@ def test_rare_and_absent_classes(folder):
     assert (result["rare_class"].details[0]["pixels"], result["rare_class"].details[0]["images"]) == (3, 1)
     texts = [detail["text"] for detail in result["absent_class"].details]
     assert texts == [
-        "only_val (4): in no training mask, but 1 mask of validation or test",
+        "only_val (4): in no training mask, but in 1 mask of validation or test",
         "never (5): in no training mask",
     ]
 
@@ -312,7 +312,7 @@ def test_images_above_the_limit_are_fine_where_windows_can_read_them(folder):
         tifffile.imwrite(path, array, photometric=colours, compression="zlib", tile=(128, 128))
     report, whole = checked(folder, max_megapixels=1), checked(folder)
     assert report.findings == whole.findings == []
-    sentence = "1 image is larger than 1 million pixels: read by windows, in prediction and training"
+    sentence = "1 image is larger than 1 million pixels: read in windows, in prediction and training"
     assert sentence in report.notes
     assert [each for each in report.notes if each != sentence] == whole.notes
     assert report.classes == whole.classes

@@ -165,7 +165,7 @@ def test_missing_predictions_are_named(teacher, tmp_path):
 
 
 def test_a_model_without_a_run_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="not a run folder"):
         defaults(tmp_path)
 
 

@@ -1,13 +1,16 @@
-"""Memory of a step, before the first one."""
+"""Memory of a step and number of evaluations, before the first step."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import fuzzyseg
-from fuzzyseg.config import ConfigError
+from fuzzyseg.config import ConfigError, EvaluateConfig, TrainConfig
+from fuzzyseg.data import Item
 from fuzzyseg.engine import Settings
 from fuzzyseg.experiment import estimate
 from fuzzyseg.methods.base import Step
@@ -90,3 +93,30 @@ def test_the_batch_in_parts_is_proposed_where_it_can_be_split(monkeypatch, image
     with pytest.raises(ConfigError) as caught:
         source(0, 2)
     assert (proposed in str(caught.value)) if proposed else "accumulate" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("steps", "images", "options", "times"),
+    [
+        (1000, 10, {}, 10),  # never more than ten
+        (1000, 100, {}, 3),  # an evaluation costs 2 M pixels, a step 3 * 2 * 4 * 40 * 80 = 76,800
+        (1000, 70, {}, 5),
+        (1000, 70, {"flip": True}, 2),
+        (1000, 70, {"scales": [0.5, 1.0]}, 4),
+        (1000, 70, {"diagnose": "every"}, 2),
+        (6, 100, {}, 1),
+        (5, 0, {}, 5),
+    ],
+)
+def test_evaluations_take_at_most_a_tenth_of_the_training(tmp_path, steps, images, options, times):
+    Image.new("L", (200, 100)).save(tmp_path / "a.png")
+    items = [Item(tmp_path / "a.png", None, str(n)) for n in range(images)]
+    card = SimpleNamespace(image_size=None)
+    scoring = SimpleNamespace(items=items, settings=EvaluateConfig(**options), material=SimpleNamespace(card=card))
+    method = SimpleNamespace(streams={"labelled": 1, "unlabelled": 2}, learners=1)
+    train = TrainConfig(steps=steps, batch=4, crop=(40, 80))
+    every = estimate.evaluation_interval(train, method, scoring)
+    assert (-(-steps // every) if every else 1) == times
+    card.image_size = (1000, 2000)
+    if images:
+        assert estimate.evaluation_interval(train, method, scoring) == 0

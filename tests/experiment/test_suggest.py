@@ -88,7 +88,7 @@ def test_a_model_alone_suggests_too(run, photos, tmp_path, caplog):
     model = shutil.copytree(run / "model", tmp_path / "alone")
     suggest(model, [photos], tmp_path / "out", count=2, network=NETWORK, device="cpu")
     assert "disagreement" not in rows(tmp_path / "out")[0]
-    assert "no run with its data" in caplog.text
+    assert "not in a run folder" in caplog.text
 
 
 def test_cvat_shows_what_the_model_predicts_and_gives_it_back(run, photos, tmp_path):
@@ -170,7 +170,7 @@ def test_copies_of_labelled_images_alone_are_refused(run, tmp_path):
         ({"export": ["cvta"]}, "cvta"),
         ({"images": ["nowhere"]}, "nowhere"),
         ({"images": ["broken.png"], "count": 1}, "can be read"),
-        ({"out": "photos"}, "is there already"),
+        ({"out": "photos"}, "exists already"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(run, photos, tmp_path, change, message):

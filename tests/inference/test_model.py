@@ -215,7 +215,7 @@ def test_a_model_folder_asks_no_hub_for_what_it_names(tmp_path, monkeypatch, key
     if key == "encoder_weights":  # the weights of the folder are all that is needed
         assert load(tmp_path).card == CARD
     else:
-        with pytest.raises(DataError, match="describes no network"):
+        with pytest.raises(DataError, match="does not describe a network"):
             load(tmp_path)
 
 

@@ -77,12 +77,12 @@ def test_names_that_collide(tmp_path: Path, files: list[str]) -> None:
 def test_inputs_are_never_replaced(tmp_path: Path) -> None:
     file = write(tmp_path / "masks" / "a.png", noise(8, 9))
     before = file.read_bytes()
-    with pytest.raises(DataError, match=r"a\.png: is one of the images and would be replaced"):
+    with pytest.raises(DataError, match=r"a\.png: is one of the images and would be overwritten"):
         predict_files(predictor(), file, tmp_path)
     with pytest.raises(DataError, match="is the folder of the images"):
         predict_files(predictor(), tmp_path, tmp_path)
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(DataError, match="would be replaced"):
+    with pytest.raises(DataError, match="would be overwritten"):
         predict_files(predictor(), file, tmp_path / "link")
     assert file.read_bytes() == before
     assert names(tmp_path) == {"masks/a.png"}

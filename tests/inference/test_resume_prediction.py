@@ -58,9 +58,7 @@ def test_an_interrupted_prediction_is_continued(images, tmp_path, monkeypatch, c
         patch.setitem(RASTERS, "overlay", RASTERS["overlay"]._replace(pixels=third))
         with pytest.raises((KeyboardInterrupt, DataError)) as error:
             predict_files(model, images, tmp_path / "out", write=KINDS)
-    assert "results of 2 of 5 images are complete, and the same" in f"{error.value} {caplog.text}".replace(
-        "; ", ", and "
-    )
+    assert "results of 2 of 5 images are complete; repeat the command" in f"{error.value} {caplog.text}"
     assert predicted(model) == 3
     assert set(contents(tmp_path / "out")) == {
         f"{kind}/{name}.png" for kind in ("masks", "overlays", "k") for name in "ab"
@@ -91,7 +89,7 @@ def test_changed_images_and_lost_outputs_are_predicted_again(images, tmp_path, c
     write(images / "f.png", noise(7, 7))
     predict_files(model, images, out)
     assert predicted(model) == 4
-    assert "1 of 5 images were predicted before" in caplog.text
+    assert "1 of 5 images are already predicted" in caplog.text
     assert np.array_equal(read_mask(out / "masks/b.png"), model.labels(images / "b.png").numpy())
     with (out / "class_shares.csv").open() as file:
         assert [row["image"] for row in csv.DictReader(file)] == [f"{name}.png" for name in "abcdf"]
@@ -190,7 +188,7 @@ def test_files_that_are_no_results_are_kept(images, tmp_path, name):
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"ground truth")
     model = predictor()
-    with pytest.raises(DataError, match=rf"(labelme|{name}): exists and is no earlier result"):
+    with pytest.raises(DataError, match=rf"(labelme|{name}): exists and is not an earlier result"):
         predict_files(model, sorted(images.iterdir()), out, write=kinds)
     assert file.read_bytes() == b"ground truth"
     assert predicted(model) == 0
@@ -203,7 +201,7 @@ def test_a_mask_of_an_image_that_is_predicted_later_is_kept(images, tmp_path):
     predict_files(model, images / "a.png", out)
     write(out / "masks/b.png", noise(8, 10)[..., 0])
     before = contents(out)
-    with pytest.raises(DataError, match=r"masks/b\.png: exists and is no earlier result"):
+    with pytest.raises(DataError, match=r"masks/b\.png: exists and is not an earlier result"):
         predict_files(model, sorted(images.iterdir()), out)
     assert contents(out) == before
 
@@ -261,7 +259,7 @@ def test_an_edited_mask_is_kept_and_an_empty_one_predicted_again(images, tmp_pat
     caplog.clear()
     assert not predict_files(model, images, out, write=["cvat"])[1]
     assert predicted(model) == 1
-    assert f"{out / 'masks/c.png'}, {out / 'masks/d.png'}: changed after the prediction" in caplog.text
+    assert f"{out / 'masks/c.png'}, {out / 'masks/d.png'}: edited after the prediction" in caplog.text
     assert np.array_equal(read_mask(out / "masks/b.png"), before)
     assert not read_mask(out / "masks/c.png").any() and read_mask(out / "masks/d.png").all()
     (out / "masks/c.png").unlink()

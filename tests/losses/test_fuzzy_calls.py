@@ -210,7 +210,7 @@ Z = torch.zeros(2, 4, 3, 3)
         ((Z, Z), {"variant": "code"}, "variant: found 'code'"),
         ((Z, Z), {"reduction": "sum"}, "reduction: found 'sum'"),
         ((Z, Z), {"valid": torch.ones(2, 3)}, r"valid: found shape \(2, 3\)"),
-        ((Z, Z), {"size": (6,)}, r"size: found \(6,\).*an entry per spatial axis"),
+        ((Z, Z), {"size": (6,)}, r"size: found \(6,\).*one entry per spatial axis"),
         ((Z, Z), {"size": (6, 6), "valid": torch.ones(2, 3, 3)}, r"expected \(2, 6, 6\)"),
         ((Z, Z[:, :3]), {}, r"teacher_logits: found shape \(2, 3, 3, 3\)"),
         ((Z, Z[..., :2]), {}, "give size="),

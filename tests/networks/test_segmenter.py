@@ -112,7 +112,7 @@ def test_output_stride_reaches_the_encoder(stride: int) -> None:
     ("changes", "words"),
     [
         ({"arch": "DeepLabv3plus"}, "network.arch.*Did you mean 'DeepLabV3Plus'"),
-        ({"arch": "xyz"}, "Known: DPT, DeepLabV3"),
+        ({"arch": "xyz"}, "Available: DPT, DeepLabV3"),
         ({"encoder": "resnet5O"}, "network.encoder.*Did you mean 'resnet50'"),
         ({"encoder": "tu-resnet5O"}, "timm has no model 'resnet5O'.*Did you mean 'tu-resnet50"),
         ({"options": {"decoder_dropot": 0.1}}, "network.decoder_dropot.*Did you mean 'decoder_dropout'"),

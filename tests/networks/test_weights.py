@@ -130,8 +130,8 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     for name, words in {
         "text.safetensors": "cannot be read",
         "text.pth": "weights .*text.pth",
-        "numbers.pth": "contains no tensors",
-        "module.pth": "contains other objects",
+        "numbers.pth": "contains no named tensors",
+        "module.pth": "contains objects other",
         "none.pth": "no such file",
     }.items():
         with pytest.raises(ValueError, match=words) as error:
@@ -143,7 +143,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"", "is empty"), (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
-     (b"\n<!DOCTYPE html><html>", "page of text"), (b"<html>Sign in", "page of text")],
+     (b"\n<!DOCTYPE html><html>", "HTML or XML page"), (b"<html>Sign in", "HTML or XML page")],
 )  # fmt: skip
 def test_failed_downloads_are_named(tmp_path: Path, suffix: str, content: bytes, words: str) -> None:
     path = tmp_path / f"model{suffix}"

@@ -112,7 +112,7 @@ def test_cases_show_both_losses(tmp_path):
 def test_confusions_name_the_pair_and_the_rescued(tmp_path):
     pairs = [{"truth": "truck", "label": "car", "share": 0.02, "rescued": 0.43}]
     shown = words(draw_confusions(tmp_path / "a.svg", pairs, title="x"))
-    assert "truck taken for car" in shown and any("43%" in word for word in shown)
+    assert "truck mistaken for car" in shown and any("43%" in word for word in shown)
 
 
 def test_charts_have_axes_with_names(tmp_path):

@@ -164,7 +164,7 @@ def test_the_command_writes_the_page(run, tmp_path):
     done = CliRunner().invoke(app, ["report", str(run), "--out", str(tmp_path / "new" / "a.html"), "--title", "Mine"])
     assert done.exit_code == 0 and "<h1>Mine</h1>" in (tmp_path / "new" / "a.html").read_text()
     done = CliRunner().invoke(app, ["report", str(tmp_path), "--out", str(tmp_path / "b.html")])
-    assert done.exit_code == 2 and "no run folder" in done.output and not (tmp_path / "b.html").exists()
+    assert done.exit_code == 2 and "is neither a run folder" in done.output and not (tmp_path / "b.html").exists()
 
 
 def test_the_page_needs_no_torch(run, tmp_path):
@@ -464,5 +464,5 @@ def test_an_extended_run_shows_its_newest_evaluation(run, sweep, tmp_path):
 
 
 def test_what_is_no_run_is_refused_by_name(tmp_path):
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="is neither a run folder"):
         write_report([tmp_path], tmp_path / "a.html")

@@ -103,4 +103,4 @@ def test_images_beyond_the_size_of_the_page_are_counted(tmp_path, open_page, mon
     write_suggestions(tmp_path / "a.html", rows, [views] * 3, "x", [])
     opened = open_page(tmp_path / "a.html")
     assert opened.locator(".shot").count() == 2 and opened.locator("h2").inner_text() == "3 images"
-    assert "1 images left out" in opened.locator("#gallery").inner_text()
+    assert "1 images omitted" in opened.locator("#gallery").inner_text()

@@ -75,7 +75,7 @@ def test_a_first_step_that_takes_long_says_what_it_does(monkeypatch, ticks):
         for _ in range(ticks):
             display.tick(1)
         display._slow.join()
-    assert ("still in the first step" in out.file.getvalue()) == (ticks == 0)
+    assert ("still computing the first step" in out.file.getvalue()) == (ticks == 0)
     assert "8 images" in out.file.getvalue() or ticks
 
 

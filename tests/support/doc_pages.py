@@ -1,4 +1,4 @@
-"""Commands and code of README and docs, in the order in which they stand there."""
+"""Commands and code blocks of README and docs, in order of appearance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PROGRAMS = ("cvat-cli", "fuzzyseg", "make", "pip", "python", "python3", "torchru
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Language and text of blocks; an indented one is `sh`, or `python` if it uses the package in an expression."""
+    """Yield (language, text) of each block; indented blocks are `sh`, or `python` if they use the package."""
     for language, fenced, indented in re.findall(
         r"^```(\w*)\n(.*?)^```|((?:^ {4}[^\n]*\S[^\n]*\n)+)", text, re.DOTALL | re.MULTILINE
     ):
@@ -24,7 +24,7 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def commands_of(language: str, block: str) -> list[str]:
-    """The shell commands of a block without comments; lines continued with a backslash are joined."""
+    """Return the shell commands of a block, without comments and with continued lines joined."""
     if language not in ("sh", "bash", "console", ""):
         return []
     lines = [re.sub(r"\s+#.*", "", line).strip() for line in re.sub(r"\\\n\s*", " ", block).splitlines()]
@@ -32,5 +32,5 @@ def commands_of(language: str, block: str) -> list[str]:
 
 
 def commands(page: Path) -> list[str]:
-    """The shell commands of a page."""
+    """Return the shell commands of a page."""
     return [line for each in blocks(page.read_text(encoding="utf-8")) for line in commands_of(*each)]

@@ -1,4 +1,4 @@
-"""Coverage of the truth by fuzzy sets, straight from the sets: the oracle of tests of calibrated thresholds."""
+"""Reference coverage of fuzzy sets, counted directly from the sets, for tests of calibrated thresholds."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from fuzzyseg.losses import assign_fuzzy_positives
 
 
 class Coverage(NamedTuple):
-    """Pixels with a true class; those with the truth in the set; those whose most probable class is true; by K."""
+    """Counts of labelled pixels: all, with the true class in the set, with the right top class, and by K."""
 
     pixels: Tensor
     coverage: Tensor

@@ -1,4 +1,4 @@
-"""Several processes of a gloo group on this machine."""
+"""Helper that runs a function in several processes with a gloo group."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TESTS = Path(__file__).parents[1]
 
 
 def run_in_processes(work: Callable[..., Any], folder: Path, *args: Any, count: int = 2) -> list[Any]:
-    """Results of `work(rank, *args)` in `count` new processes; their default process group is initialised.
+    """Run `work(rank, *args)` in `count` new processes with a process group, and return the results by rank.
 
-    work: a module-level function of a file below tests/. args must be picklable, results tensors and plain containers
-    that `torch.load(weights_only=True)` accepts. folder: an empty one, for the results and the rendezvous. A process
-    that fails ends the others, and its traceback is raised.
+    work: module-level function in a file below tests/. args: must be picklable. The results must be tensors and plain
+    containers that `torch.load(weights_only=True)` accepts. folder: empty folder for the results and the rendezvous. If
+    a process fails, the others are terminated and an exception with its traceback is raised.
     """
     file = Path(inspect.getfile(work)).relative_to(TESTS).with_suffix("")
     multiprocessing.spawn(_run, (".".join(file.parts), work.__name__, args, folder, count), nprocs=count)

@@ -1,4 +1,4 @@
-"""The box masks of French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations"."""
+"""Box masks of French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations"."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def published_sides(seed: int, boxes: int, area: tuple[float, float]) -> list[tuple[float, float, float, float]]:
-    """For each box its height and width as shares of the image's, and where it lies in what is left: four numbers."""
+    """Return (height, width, top, left) of each box; sides are fractions of the image, positions of the remainder."""
     numbers = torch.rand(boxes, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).tolist()
     result = []
     for u_share, u_side, u_top, u_left in numbers:
-        share = (1 - u_share) * area[0] + u_share * area[1]  # of one box: the range is not divided by their number
+        share = (1 - u_share) * area[0] + u_share * area[1]  # per box: the range is not divided by their number
         y = share**u_side  # exp(U ln share)
         x = share / y
         result.append((y / math.sqrt(boxes), x / math.sqrt(boxes), u_top, u_left))
@@ -21,7 +21,7 @@ def published_sides(seed: int, boxes: int, area: tuple[float, float]) -> list[tu
 
 
 def published_mask(seed: int, size: tuple[int, int], boxes: int, area: tuple[float, float]) -> Tensor:
-    """(H,W) float, 1 in an odd number of boxes."""
+    """Return a mask (H,W) float that is 1 where an odd number of boxes overlap."""
     mask = torch.zeros(size)
     for y, x, u_top, u_left in published_sides(seed, boxes, area):
         h, w = round(y * size[0]), round(x * size[1])

@@ -1,11 +1,11 @@
-"""The fixed part of the slow tests that `make test` runs."""
+"""Selection of the slow tests that `make test` runs."""
 
 import zlib
 
 SAMPLE = 5
-"""With --slow sample, one slow test in so many runs."""
+"""Sampling interval: with `--slow sample`, one in this many slow tests runs."""
 
 
 def left_out(nodeid: str, chosen: str) -> bool:
-    """Whether a slow test is left out. For a sample it depends on the test's own name alone."""
+    """Return whether a slow test is skipped. A sampled run decides this by the test's name only."""
     return chosen == "none" or (chosen == "sample" and zlib.crc32(nodeid.encode()) % SAMPLE != 0)

@@ -1,4 +1,4 @@
-"""Networks and files that the tests of this room share."""
+"""Small network, model card and image files for inference tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEAN, STD = [0.2, 0.4, 0.6], [0.5, 0.25, 0.5]
 
 
 class PointNetwork(nn.Module):
-    """Logits of a pixel depend on that pixel alone; full resolution. Takes no size that `divisor` does not divide."""
+    """Pixel-wise network at full resolution; image sides must be multiples of `divisor`."""
 
     def __init__(self, classes: int = 3, divisor: int = 1) -> None:
         super().__init__()

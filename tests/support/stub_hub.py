@@ -1,4 +1,4 @@
-"""A server on the loopback that speaks the part of the Hugging Face hub's protocol that is used."""
+"""Local stub server for the parts of the Hugging Face hub API that fuzzyseg uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One model, `anna/streets`: what was uploaded, by file name, and the request that created it."""
+    """Request handler for one model, `anna/streets`. Records uploaded files, requested paths and the creation."""
 
     files: dict[str, bytes]
     asked: list[str]
@@ -89,7 +89,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @contextmanager
 def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    """Serve an empty hub and point huggingface-hub to it; its cache is in `folder`, the working directory."""
+    """Serve an empty hub and redirect huggingface-hub to it, with `folder` as working directory and cache location."""
     handler = type("Stub", (Hub,), {"files": {}, "asked": [], "created": {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""A folder of small images and masks, and a configuration that trains on it in seconds."""
+"""Dataset of small images and masks, and a configuration that trains on it in seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fuzzyseg.experiment.prepare_data import Material, build_loader, gather_mate
 def write_folder(
     root: Path, *, images: int = 16, masks: int = 12, val: int = 3, size: tuple[int, int] = (24, 32)
 ) -> Path:
-    """images/ and masks/ with 3 classes by colour; `val` of them in a val folder."""
+    """Write images/ and masks/ with 3 classes of different colours, and `val` further pairs as validation split."""
     rng = np.random.default_rng(0)
     for i in range(images + val):
         split = "val" if i >= images else "train"
@@ -35,7 +35,7 @@ def write_folder(
 
 
 def settings(root: Path, out: Path, **sections: dict[str, Any]) -> dict[str, Any]:
-    """CPS with FPL, 20 steps; sections are laid over it."""
+    """Return settings for 20 steps of CPS with FPL, overridden by `sections`."""
     base: dict[str, Any] = {
         "data": {"root": str(root), "labelled": "6"},
         "augment": {"scale": [0.7, 1.3]},
@@ -54,11 +54,11 @@ def settings(root: Path, out: Path, **sections: dict[str, Any]) -> dict[str, Any
 
 
 def material_of(config: Config) -> Material:
-    """The data of a run with this configuration."""
+    """Return the data of a run with this configuration."""
     return gather_material(config.data, resolve(config), config.seed)
 
 
 def loader_of(config: Config, material: Material, method: Any) -> Loader:
-    """The loader of such a run, on the CPU."""
+    """Return the loader of such a run, on the CPU."""
     sections = config.data, config.augment, config.train
     return build_loader(*sections, material, method, torch.device("cpu"), config.seed)

@@ -1,4 +1,4 @@
-"""A network of three layers and batches for it: enough for every property that a method has."""
+"""Tiny network and random batches for testing methods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fuzzyseg.data.views import Batch, CropPair, View, Weak, WeakStrong
 
 
 class TinyNetwork(nn.Module):
-    """Encoder with two stages, decoder and head, as a Segmenter has them; logits at half the image's size."""
+    """Network with the interface of Segmenter: two-stage encoder, decoder and head. Logits have half the image size."""
 
     encoder_channels = (3, 8, 8)
     decoder_channels = 8
@@ -60,10 +60,10 @@ def make_batch(
     seed: int = 0,
     view: View | None = None,
 ) -> Batch:
-    """Random images; about a tenth of the pixels is padding, and where there are masks a twentieth of the rest is void.
+    """Return a batch of random images. About 10% of the pixels are padding; with masks, about 5% of the rest are void.
 
-    view: what was asked for; WeakStrong adds strong copies (the image and noise), CropPair a second crop, 2 below and
-    2 to the right of the first, each with its own flip.
+    view: WeakStrong adds strong views (image plus noise). CropPair adds a second crop, offset by 2 pixels down and to
+    the right; the two crops are flipped independently.
     """
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(count, 3, *size, generator=generator)

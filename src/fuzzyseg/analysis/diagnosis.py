@@ -1,4 +1,4 @@
-"""Statistics of the fuzzy sets on labelled images: coverage, K, the three cases, calibration, confusions."""
+"""Statistics of the fuzzy sets on labelled images: coverage, K, the three cases, calibration and confusions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +19,13 @@ Weinberger, "On Calibration of Modern Neural Networks", ICML 2017."""
 
 @dataclass(frozen=True)
 class Diagnosis(Sums):
-    """Sums over the labelled pixels.
+    """Statistics summed over labelled pixels.
 
-    pixels (3,C): counts by case (1 to 3) and K (1 to C). entropy, weight (C,): sums by K. entropies, weights (C,20):
-    their histograms by K. score, lift (3,2): sums by case of the maps of the same name for the hard and the fuzzy loss;
-    NaN if not measured. reliability (3,15): number of pixels, sum of confidences and number of correct pixels in each
-    confidence bin. confusion (2,C,C): true class by pseudo label, over all pixels and over those of case 2.
+    pixels (3,C): pixel counts by case (1 to 3) and K (1 to C). entropy, weight (C,): sums by K. entropies, weights
+    (C,20): histograms by K. score, lift (3,2): the maps of the same names in `PixelMaps`, summed by case, for the hard
+    and the fuzzy loss; NaN if not measured. reliability (3,15): number of pixels, sum of confidences and number of
+    correct pixels in each confidence bin. confusion (2,C,C): pixel counts by true class and pseudo label, for all
+    pixels and for case 2.
     """
 
     pixels: Tensor
@@ -52,7 +53,7 @@ class Diagnosis(Sums):
         }
 
     def numbers(self) -> dict[str, Any]:
-        """Return all statistics as plain numbers: fractions of the labelled pixels, and class indices."""
+        """Return all statistics as JSON-serialisable values: fractions of the labelled pixels, and class indices."""
         total, k = int(self.pixels.sum()), torch.arange(1, self.pixels.shape[1] + 1)
         return {
             "pixels": total,
@@ -66,7 +67,10 @@ class Diagnosis(Sums):
         }
 
     def _cases(self) -> dict[str, Any]:
-        """Return each case's share, mean score and lift (None without pixels), effect (lift x share), K histogram."""
+        """Return each case's share, mean score, mean lift, effect (lift x share) and K histogram.
+
+        Means are None without pixels.
+        """
         total, rows = max(1, int(self.pixels.sum())), {}
         for case, k, score, lift in zip((RIGHT, RESCUED, MISSED), self.pixels, self.score, self.lift, strict=True):
             pixels = int(k.sum())
@@ -80,7 +84,7 @@ class Diagnosis(Sums):
         return rows
 
     def _by_k(self) -> list[dict[str, Any]]:
-        """Return share, coverage, top-1, and means and histograms of entropy and weight for each K that occurs."""
+        """Return, for each K that occurs, share, coverage, top-1, and means and histograms of entropy and weight."""
         total, rows = max(1, int(self.pixels.sum())), []
         for place, (right, rescued, missed) in enumerate(self.pixels.T.tolist()):
             if pixels := right + rescued + missed:
@@ -93,7 +97,7 @@ class Diagnosis(Sums):
         return rows
 
     def _reliability(self) -> list[dict[str, Any]]:
-        """Return each bin's bounds, share of the pixels, mean confidence and accuracy (None if it is empty)."""
+        """Return each bin's bounds, share of the pixels, mean confidence and accuracy (None for an empty bin)."""
         total = max(1, int(self.pixels.sum()))
         return [
             {
@@ -107,7 +111,7 @@ class Diagnosis(Sums):
         ]
 
     def _confusions(self, limit: int = 20) -> list[dict[str, Any]]:
-        """Return the class pairs with the most wrong pixels, as fractions of all, and the part of each in case 2."""
+        """Return the most frequent confusions: true and predicted class, share of all pixels, fraction in case 2."""
         confusion, rescued = self.confusion
         total, wrong = max(1, int(confusion.sum())), confusion.clone().fill_diagonal_(0)
         rows = []
@@ -120,13 +124,13 @@ class Diagnosis(Sums):
 
 
 def _means(sums: Tensor, pixels: int) -> dict[str, float | None]:
-    """Divide sums for the hard and the fuzzy loss by a pixel count; None without pixels or if not measured."""
+    """Divide the sums for the hard and the fuzzy loss by a pixel count. None without pixels, or if not measured."""
     values = (sums / pixels).tolist() if pixels else [torch.nan, torch.nan]
     return {name: None if value != value else value for name, value in zip(("hard", "fuzzy"), values, strict=True)}
 
 
 def diagnose(pixels: PixelMaps, target: Tensor) -> Diagnosis:
-    """Compute the statistics of a batch. pixels: the result of `pixel_maps` with the same target (B,H,W)."""
+    """Compute the statistics of a batch. pixels: output of `pixel_maps` for the same target (B,H,W)."""
     classes = pixels.order.shape[1]
     case = pixels.case.flatten().cpu().long()
     known = case > 0

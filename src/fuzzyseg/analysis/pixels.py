@@ -1,4 +1,4 @@
-"""Per-pixel maps of the fuzzy set, its weight, and the losses' gradient on the true class."""
+"""Per-pixel maps of the fuzzy set, its weight, and the losses' gradients at the true class."""
 
 from typing import NamedTuple
 
@@ -20,19 +20,20 @@ UNKNOWN, RIGHT, RESCUED, MISSED = 0, 1, 2, 3
 
 
 class Losses(NamedTuple):
-    """Maps (B,H,W) for the `hard` loss, cross entropy on the pseudo label, and for the `fuzzy` loss."""
+    """A map (B,H,W) for the `hard` loss (cross entropy on the pseudo label), and one for the `fuzzy` loss."""
 
     hard: Tensor
     fuzzy: Tensor
 
 
 class PixelMaps(NamedTuple):
-    """Maps (B,H,W) without gradient, and `order` (B,C,H,W), the classes by decreasing probability.
+    """Detached maps (B,H,W), and `order` (B,C,H,W), the class indices sorted by decreasing probability.
 
     label: the most probable class. k: size of the fuzzy set, including a partial member. confidence: largest
-    probability. entropy: divided by log C, in [0, 1]. weight: Eq. 11 or 16. case: uint8, see `UNKNOWN`. score: positive
-    gradient score R (Eq. 12). lift: minus the gradient on the logit of the true class, for `fuzzy` times the weight;
-    positive values increase the logit. score and lift are NaN at unlabelled pixels; lift is None if not requested.
+    probability. entropy: entropy of the probabilities divided by log C, in [0, 1]. weight: Eq. 11 or 16. case: uint8,
+    see `UNKNOWN`. score: positive gradient score R (Eq. 12). lift: negative gradient at the logit of the true class,
+    multiplied by the weight for `fuzzy`; positive values increase the logit. score and lift are NaN at unlabelled
+    pixels; lift is None if it was not requested.
     """
 
     order: Tensor
@@ -59,8 +60,8 @@ def pixel_maps(
     """Compute the maps from the logits (B,C,H,W) of a teacher and a student.
 
     target (B,H,W): true classes, 255 for void. threshold: T, a number or a tensor, 0-dim or (B,H,W). options: options
-    of the fuzzy loss. lift: whether to compute the lift. ranking: `sorted_classes` of the teacher, if already computed.
-    Raises ValueError for invalid shapes.
+    of the fuzzy loss. lift: whether to compute the lift. ranking: `sorted_classes` of the teacher's logits, if
+    available. Raises ValueError for invalid shapes.
     """
     shape = check_pair(student, teacher, None)
     check_map("target", target, shape, teacher.device)
@@ -93,7 +94,7 @@ def pixel_maps(
 
 
 def _lift(student: Tensor, members: Tensor, truth: Tensor) -> Tensor:
-    """Return minus the gradient of Eq. 7 (cross entropy if one class is positive) on the true class's logit (B,H,W)."""
+    """Return the negative gradient of Eq. 7 (cross entropy for one positive) at the true class's logit, (B,H,W)."""
     with torch.enable_grad():
         z = at_least_fp32(student.detach()).requires_grad_()
         loss = fuzzy_positive_regularisation(z, members).sum()  # pixels are independent, so their gradients do not mix

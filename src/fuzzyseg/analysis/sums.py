@@ -1,4 +1,4 @@
-"""Base class of statistics that are summed over images."""
+"""Base class for statistics that are summed over images."""
 
 from dataclasses import dataclass, fields
 from typing import Self
@@ -6,8 +6,8 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Sums:
-    """Tensors that are summed over images."""
+    """Base class of statistics whose fields are tensors, summed over images."""
 
     def plus(self, other: Self) -> Self:
-        """Return the sums over the images of `self` and `other`."""
+        """Return the field-wise sums of `self` and `other`."""
         return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

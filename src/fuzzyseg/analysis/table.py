@@ -16,12 +16,12 @@ THRESHOLDS = (0.5, 0.75, 0.85, 0.9, 0.95, 0.99)
 """The values of T in Table 4 of the FPL paper."""
 
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
-"""Confidence thresholds tau of the second table."""
+"""Confidence thresholds tau, one per row of the second table."""
 
 
 @dataclass(frozen=True)
 class ThresholdTable(Sums):
-    """Counts of labelled pixels for each of M thresholds.
+    """Pixel counts for each of M thresholds, over labelled pixels.
 
     pixels, top1: 0-dim; all pixels, and those whose most probable class is correct. covered (M,): pixels whose true
     class is in the set. torn (M,): pixels with p1 <= T < p1 + p2. k (M,C): pixels with K = 1, ..., C.
@@ -34,7 +34,7 @@ class ThresholdTable(Sums):
     k: Tensor
 
     def numbers(self, thresholds: Sequence[float]) -> list[dict[str, Any]]:
-        """Return a row per threshold with fractions of the pixels (`rescued`: of the wrong ones), 0 without pixels."""
+        """Return a row per threshold: fractions of all pixels (`rescued`: of the wrong ones), 0 without pixels."""
         pixels, top1 = max(1, int(self.pixels)), int(self.top1)
         sizes = torch.arange(1, self.k.shape[1] + 1)
         return [
@@ -54,7 +54,7 @@ class ThresholdTable(Sums):
 def count_thresholds(
     ranking: SortedClasses, target: Tensor, thresholds: Sequence[float] = THRESHOLDS, *, options: FPLOptions = PAPER
 ) -> ThresholdTable:
-    """Count a batch. ranking: `sorted_classes` of the logits (B,C,H,W). target (B,H,W): true classes."""
+    """Return the counts for a batch. ranking: `sorted_classes` of logits (B,C,H,W). target (B,H,W): true classes."""
     classes = ranking.p.shape[1]
     with torch.no_grad():
         known = target != VOID
@@ -73,10 +73,10 @@ def count_thresholds(
 
 @dataclass(frozen=True)
 class Confident(Sums):
-    """Counts of labelled pixels for each of M confidence thresholds tau.
+    """Pixel counts for each of M confidence thresholds tau, over labelled pixels.
 
-    pixels: 0-dim. above (M,): pixels with a confidence of at least tau. right (M,): those of them whose most
-    probable class is correct.
+    pixels: 0-dim; all pixels. above (M,): pixels with a confidence of at least tau. right (M,): those among them whose
+    most probable class is correct.
     """
 
     pixels: Tensor
@@ -84,9 +84,9 @@ class Confident(Sums):
     right: Tensor
 
     def numbers(self, levels: Sequence[float]) -> list[dict[str, Any]]:
-        """Return a row per tau: the fraction of pixels above it and their accuracy (None if there are none).
+        """Return a row per tau: the fraction of pixels above it, and their accuracy (None if there are none).
 
-        reliable: whether this accuracy is at least tau, so that `method.confidence=gate` keeps its mask.
+        reliable: whether the accuracy is at least tau; if so, `method.confidence=gate` keeps the confidence mask.
         """
         total = max(1, int(self.pixels))
         return [
@@ -101,7 +101,7 @@ class Confident(Sums):
 
 
 def count_confident(logits: Tensor, target: Tensor, levels: Sequence[float] = LEVELS) -> Confident:
-    """Count a batch. logits (B,C,H,W): the teacher's. target (B,H,W): true classes, 255 for void."""
+    """Return the counts for a batch. logits (B,C,H,W): teacher logits. target (B,H,W): true classes, 255 for void."""
     with torch.no_grad():
         known = target != VOID
         confidence, label = torch.softmax(logits.float(), 1).max(1)

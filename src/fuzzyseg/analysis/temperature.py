@@ -10,20 +10,23 @@ from fuzzyseg.analysis.diagnosis import CONFIDENCE_BINS
 from fuzzyseg.losses.base import at_least_fp32
 
 LARGEST = 10.0
-"""Temperatures are searched from 1 / LARGEST to LARGEST, since a network without errors has no finite optimum."""
+"""Temperatures are searched from 1 / LARGEST to LARGEST: if all predictions are correct, there is no finite optimum."""
 
 SAMPLE = 4096
 """Maximum number of (evenly spaced) pixels per image, or per tile of a large one, for fitting and evaluation."""
 
 LEVEL = 0.9
-"""Probability that the sum over a set's classes must exceed."""
+"""Cumulative probability that a prediction set must exceed."""
 
 Pixels = tuple[Tensor, Tensor]
-"""Logits (N,C) and true classes (N,) of pixels from one image."""
+"""Logits (N,C) and true classes (N,) of the sampled pixels of one image."""
 
 
 def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> Pixels | None:
-    """Return evenly spaced labelled pixels of an image's logits (1,C,H,W) and masks (1,H,W), or None without any."""
+    """Sample evenly spaced labelled pixels of an image. Returns None if there are none.
+
+    parts: (logits (1,C,H,W), mask (1,H,W)) of the whole image or of each of its tiles.
+    """
     logits, targets = [], []
     for z, mask in parts:
         known = mask[0] != ignore_index
@@ -36,8 +39,8 @@ def sampled(parts: Iterable[tuple[Tensor, Tensor]], ignore_index: int = 255) -> 
 def fitted_temperature(logits: Tensor, target: Tensor) -> float:
     """Return the temperature t that minimises the negative log likelihood of softmax(logits / t).
 
-    logits (N,C). target (N,): classes. C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Raises
-    ValueError if there are no targets.
+    logits (N,C). target (N,): true classes. C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    Raises ValueError if `target` is empty.
     """
     if not len(target):
         raise ValueError("no pixel with a class to fit the temperature on")
@@ -54,7 +57,7 @@ def fitted_temperature(logits: Tensor, target: Tensor) -> float:
 
 
 def temperature_of(images: Sequence[Pixels]) -> float:
-    """Fit one temperature on all images together. Raises ValueError if there are none."""
+    """Fit one temperature to the pixels of all images. Raises ValueError if there are none."""
     logits, targets = zip(*images, strict=True) if images else ((torch.empty(0, 1),), (torch.empty(0),))
     return fitted_temperature(torch.cat(logits), torch.cat(targets))
 
@@ -62,16 +65,17 @@ def temperature_of(images: Sequence[Pixels]) -> float:
 def judged(
     images: Sequence[Pixels], temperature: float | None, names: Sequence[str], middle: int | None = None
 ) -> dict[str, Any]:
-    """Measure how reliable probabilities are on these images, without and with a temperature; fractions in [0, 1].
+    """Measure the calibration of predicted probabilities, without and with a temperature.
 
-    temperature: fitted on other images. Default: each half of the images uses one fitted on the other half (halves are
-    contiguous, so that frames of a video are not in both). names: class names. middle: number of images in the first
-    half; default: half of them.
+    temperature: fitted on other images. Default: each half of the images uses the temperature fitted on the other half
+    (the halves are contiguous, so that frames of a video are not in both). names: class names. middle: number of images
+    in the first half. Default: half of them.
 
-    Returns {} if there are too few images, otherwise `ece` and `ece_calibrated`, the expected calibration error (Guo et
-    al., ICML 2017); `coverage` and `coverage_per_class` (None without pixels), how often a pixel's set contains the
-    true class, where a set is the most probable classes whose calibrated probabilities together exceed `level`; and
-    `set_size`, the mean size of the sets.
+    Returns {} if there are too few images. Otherwise, the result contains `ece` and `ece_calibrated`, the expected
+    calibration error without and with the temperature (Guo et al., ICML 2017); `coverage` and `coverage_per_class`
+    (None without pixels), the fraction of pixels whose prediction set contains the true class; and `set_size`, the mean
+    size of these sets. A prediction set is the smallest set of most probable classes whose calibrated probabilities sum
+    to more than `level`.
     """
     middle = len(images) // 2 if middle is None else middle
     first, second = images[:middle], images[middle:]

@@ -1,4 +1,4 @@
-"""Calibration of the threshold T on labelled images by how often the set contains the true class."""
+"""Calibration of the threshold T by the coverage of the fuzzy sets on labelled images."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ from fuzzyseg.losses.supervised import VOID
 def coverage_by_threshold(
     logits: Tensor, target: Tensor, thresholds: Sequence[float], options: FPLOptions = PAPER
 ) -> tuple[Tensor, Tensor]:
-    """Return the sum of the true class's membership for each threshold (C,M), and the number of pixels (C,).
+    """Return, per predicted class, the true class's summed membership by threshold (C,M) and pixel counts (C,).
 
-    Rows are indexed by the pixels' most probable class. Both are on the CPU, the sums in fp64; results of several
-    batches can be added. logits (B,C,H,W). target (B,H,W): true classes, 255 for void. The rule `continuous` counts
-    partial membership.
+    The predicted class is the most probable one. Both tensors are on the CPU, the sums in fp64, and can be added over
+    batches. logits (B,C,H,W). target (B,H,W): true classes, 255 for void. With the rule `continuous`, memberships may
+    be fractions.
     """
     with torch.no_grad():
         # one sort is enough for all thresholds: a class's rank and cumulative sum determine for which T it is positive
@@ -39,7 +39,7 @@ def coverage_by_threshold(
 
 
 def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, options: FPLOptions) -> Tensor:
-    """Return the membership at T = t of a class with probability p, given the sums before it and including it."""
+    """Return the membership, at T = t, of a class with probability p, given the cumulative sums before and with it."""
     rule, variant = options.rule, options.variant
     if isinstance(rule, int):
         return (rank < rule).to(p.dtype)
@@ -53,9 +53,9 @@ def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, opti
 def smallest_covering(
     covered: Tensor, pixels: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """Return the first of ascending thresholds whose coverage is at least `coverage`, or the last, and its coverage.
+    """Return the smallest threshold whose coverage is at least `coverage`, or else the largest, and its coverage.
 
-    Raises ValueError if there are no pixels.
+    thresholds: in ascending order. Raises ValueError if there are no pixels.
     """
     if not float(pixels) > 0:
         raise ValueError("no pixel with a class to measure the coverage on")
@@ -69,13 +69,13 @@ def smallest_covering(
 def conformal_threshold(
     covered: Tensor, units: Tensor, thresholds: Sequence[float], coverage: float
 ) -> tuple[float, float]:
-    """Return the first of ascending thresholds whose sets contain a new unit's true class with probability `coverage`.
+    """Return the smallest threshold whose sets contain the true class of a new unit with probability `coverage`.
 
-    covered (M,): coverage of the true class at each threshold, 0, 1 or a fraction, summed over the calibration units.
-    units: their number n. The sum must reach (n + 1) * coverage. For values of 0 and 1 this is split conformal
-    prediction, otherwise conformal risk control (A. N. Angelopoulos et al., ICLR 2024). It assumes that the units are
-    exchangeable with the new one. Returns the threshold, or the last one if none suffices, and the fraction covered at
-    it. Raises ValueError if there are no units.
+    covered (M,): coverage of the true class (0, 1 or a fraction) at each threshold, in ascending order, summed over the
+    calibration units. units: number of calibration units, n. The sum must reach (n + 1) * coverage. For values of 0 and
+    1, this is split conformal prediction, otherwise conformal risk control (A. N. Angelopoulos et al., ICLR 2024). The
+    calibration units and the new unit are assumed to be exchangeable. Returns the threshold, or the largest one if none
+    suffices, and the fraction covered at it. Raises ValueError if there are no units.
     """
     if not float(units) > 0:
         raise ValueError("no unit to measure the coverage on")

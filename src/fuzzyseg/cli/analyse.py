@@ -13,19 +13,19 @@ from fuzzyseg.cli.progress import counter, table
 @takes(
     option("data", str, metavar="DIR", help="Folder with images and masks. [default: the run's]"),
     option("images", int, 4, metavar="N", help="Examples to draw."),
-    option("limit", int, metavar="N", help="At most N images of each list, evenly spread."),
-    option("threshold", float, metavar="T", help="T of the fuzzy sets. [default: the run's]"),
-    option("unlabelled_masks", bool, False, help="Diagnosis: include the unlabelled images, whose masks are read."),
+    option("limit", int, metavar="N", help="Maximum number of images per split, evenly spaced."),
+    option("threshold", float, metavar="T", help="Threshold T of the fuzzy sets. [default: the run's]"),
+    option("unlabelled_masks", bool, False, help="For diagnosis: also read the masks of the unlabelled images."),
     option("pictures", Literal["png", "svg"], "png", help="Format of the figures."),
     DEVICE,
 )
 def analyse(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run folder.")] = None,
     *,
-    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Model or run in place of RUN.")] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="MODEL", help="Model or run, instead of RUN.")] = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="DIR", help="Folder of tables and figures. [default: RUN/analysis, or none]"),
+        typer.Option("--out", metavar="DIR", help="Folder for tables and figures. [default: RUN/analysis, or none]"),
     ] = None,
     as_json: Json = False,
     imports: Import = None,
@@ -56,7 +56,7 @@ def analyse(
         return
     _print(result)
     if out is not None:
-        typer.echo(f"all numbers and {len(result['figures'])} figures: {Path(out) / 'analysis.md'}")
+        typer.echo(f"wrote the tables and {len(result['figures'])} figures: {Path(out) / 'analysis.md'}")
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def _print(result: dict[str, Any]) -> None:
     typer.echo("\n".join(text.about(result)))
     for name, group in result["groups"].items():
         tables = {
-            f"Most frequent confusions of {name} images ({group['images']}):": text.confusions(group, limit=6),
+            f"Most frequent confusions in {name} images ({group['images']}):": text.confusions(group, limit=6),
             "Fuzzy sets, for each threshold T:": text.thresholds(group["table"]),
             "Pixels with at least this confidence:": text.confident(group["confident"]),
         }

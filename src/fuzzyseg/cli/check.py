@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fuzzyseg.data.check.report import Report
 
 LIST, EVERY = 10, 5.0
-"""Files listed per finding; seconds between progress lines if stderr is not a terminal."""
+"""Number of files listed per finding, and seconds between progress lines if stderr is not a terminal."""
 
 
 @takes(*map(setting, ("more", "unlabelled", "labelled", "val", "seed", "snap")))
@@ -26,21 +26,22 @@ def check(
     words: Words = None,
     *,
     as_json: Json = False,
-    everything: Annotated[bool, typer.Option("--all", help=f"List every file, not the first {LIST}.")] = False,
-    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Picture of the classes.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help=f"List all files, not only the first {LIST}.")] = False,
+    sheet: Annotated[Path | None, typer.Option("--sheet", metavar="FILE.png", help="Contact sheet to write.")] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", metavar="RUN|MODEL", help="Also list images whose masks this model contradicts."),
+        typer.Option("--model", metavar="RUN|MODEL", help="Also list masks that this model contradicts."),
     ] = None,
     given: Given,
 ) -> None:
     """Check the files of a dataset. Nothing is changed.
 
-    Reads every image and mask and reports counts, sizes, encodings and class fractions; unreadable files, masks without
-    image, size mismatches, values without a class, and images in both training and validation. The exit code is 1 with
-    errors, 0 without errors, 2 if no dataset is found. Use the options and settings of the training; `fuzzyseg settings
-    data` lists the data settings. With --model, labelled pixels are counted for which the model predicts another class
-    with a probability of at least 90%. Wrong masks rank high, as do images that the model segments poorly.
+    Reads every image and mask. Reports counts, sizes, encodings and class fractions, as well as unreadable files, masks
+    without an image, size mismatches, values without a class, and images in both training and validation. The exit code
+    is 0 without errors, 1 with errors, and 2 if no dataset is found. Use the same options and settings as for training;
+    `fuzzyseg settings data` lists the data settings. With --model, also counts the labelled pixels for which the model
+    predicts another class with a probability of at least 90%: wrong masks rank high, as do images that the model
+    segments poorly.
 
     \b
     Examples:
@@ -136,7 +137,7 @@ def _verdict(report: Report) -> str:
 
 
 def _contradicted(rows: Sequence[dict[str, Any]], masks: str, model: str) -> Iterator[str]:
-    yield f"\n{masks} are contradicted by {model}{', the worst first:' if rows else ''}"
+    yield f"\n{masks} are contradicted by {model}{', worst first:' if rows else ''}"
     head = ("image", "of its labels", "most often: label -> prediction", "of its labels")
     text = ("{image}", "{share:.2%}", "{label} -> {prediction}", "{most:.2%}")
     yield from table(head, [[part.format(**row) for part in text] for row in rows])

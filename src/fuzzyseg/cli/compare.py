@@ -16,9 +16,9 @@ def compare(
     *,
     methods: Annotated[
         str,
-        typer.Option("--methods", metavar="A,B", help="Methods besides supervised, or all; see `fuzzyseg methods`."),
+        typer.Option("--methods", metavar="A,B", help="Methods to compare, or all; see `fuzzyseg methods`."),
     ] = "all",
-    loss: Annotated[str, typer.Option("--loss", metavar="A,B", help="Pseudo-label losses.")] = "paper,hard,fuzzy",
+    loss: Annotated[str, typer.Option("--loss", metavar="A,B", help="Losses to compare.")] = "paper,hard,fuzzy",
     out: Out = "runs/compare",
     imports: Import = None,
     given: Given,

@@ -10,18 +10,18 @@ from fuzzyseg.cli.progress import counter
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder or file of LabelMe, COCO or CVAT.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the dataset; must be empty or new.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="LabelMe, COCO or CVAT folder or file.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Dataset folder to write; must be empty or new.")],
     labels: Annotated[
         Path | None,
         typer.Option(
             "--labels",
             metavar="FILE",
-            help="Labels in the order of their class indices, one per line; default: SOURCE/labels.txt or the tool's.",
+            help="File with one label per line, in index order. [default: SOURCE/labels.txt or the tool's labels]",
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Write nothing if a shape is of an unknown type. [default: skip its image]")
+        bool, typer.Option("--strict", help="Write nothing if a shape has an unknown type. [default: skip its image]")
     ] = False,
 ) -> None:
     """Convert annotations to a dataset: images/, masks/, dataset.yaml.

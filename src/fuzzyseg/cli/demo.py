@@ -9,13 +9,13 @@ from fuzzyseg.cli.errors import INTERRUPTED, Failure
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for data, runs, pictures.")] = Path("demo"),
-    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed of data and training.")] = 0,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Output folder.")] = Path("demo"),
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Seed for data and training.")] = 0,
 ) -> None:
     """Train on generated images in three ways, and compare.
 
     Supervised training, CPS, and CPS with FPL (fuzzy positive learning) start from the same supervised weights, with
-    the same number of labelled steps. Prints a table of the three and writes predictions of some validation images.
+    the same number of labelled steps. Prints a table of the results and writes predictions for some validation images.
     Takes a few minutes on two cores. `fuzzyseg analyse DIR/runs/...` shows statistics of the fuzzy sets.
     """
     from fuzzyseg.experiment.demo import demo as run_demo

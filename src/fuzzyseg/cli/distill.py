@@ -23,10 +23,10 @@ OPTIONS = ("unlabelled", "loss", "arch", "encoder", "weights", "steps", "seed", 
     ),
 )
 def distill(
-    teacher: Annotated[str, typer.Argument(metavar="TEACHER_RUN", help="The run folder of the teacher.")],
+    teacher: Annotated[str, typer.Argument(metavar="TEACHER_RUN", help="Run folder of the teacher.")],
     words: Words = None,
     *,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN if it holds a checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint.")] = False,
     imports: Import = None,
     given: Given,
 ) -> None:
@@ -34,7 +34,7 @@ def distill(
 
     The teacher predicts each unlabelled image once. The student learns from these predictions and from the labels.
     --loss selects how: soft (default: all probabilities), hard (the most probable class) or fuzzy (sets of classes).
-    Data, labelled images, crop and batch are those of the teacher's run. Repeating the command predicts only the
+    Data, labelled images, crop and batch are taken from the teacher's run. Repeating the command predicts only the
     missing images.
 
     \b
@@ -53,7 +53,7 @@ def distill(
 
         def progress(done: int, total: int) -> None:
             show(done, total)
-            if done == total:  # the training shows another bar
+            if done == total:  # training shows a separate bar
                 bar.close()
 
         finish(lambda: carry_out(teacher, config, labels=labels, resume=resume, progress=progress), config, imports)

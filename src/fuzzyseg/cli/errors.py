@@ -25,7 +25,7 @@ FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
 
 class Failure(Exception):
-    """A command failed at run time: exit code 1."""
+    """Raised if a command fails at run time (exit code 1)."""
 
 
 def complain(message: str) -> None:
@@ -36,28 +36,28 @@ def complain(message: str) -> None:
 
 
 class Verb(TyperCommand):
-    """A command that rejects empty arguments: `--out "$UNSET"` would otherwise mean the working directory."""
+    """A command that rejects empty arguments. Otherwise, `--out "$UNSET"` would mean the working directory."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Raises ConfigError for an empty one."""
+        """Parse the arguments. Raises ConfigError if one is empty."""
         for before, word in zip(["", *args], args, strict=False):
             if word == "" or (word.startswith("--") and word.endswith("=")):
                 name = (word or before).rstrip("=") if (word or before).startswith("--") else ctx.info_name
-                raise ConfigError(f"{name}: found an empty value; give one, or leave it out")
+                raise ConfigError(f"{name}: found an empty value; give a value or omit it")
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Commands other than `train`, `distill` and `predict` use one process of torchrun."""
+        """Run the command. Under torchrun, only `train`, `distill` and `predict` use more than one process."""
         if ctx.info_name not in ("train", "distill", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
-                return None  # torchrun waits for the first one
+                return None  # torchrun waits for the first process
             del os.environ["WORLD_SIZE"]  # otherwise its trainings would wait for the others
-            typer.echo(f"{ctx.info_name} runs on one of the {world} processes", err=True)
+            typer.echo(f"{ctx.info_name} uses only one of the {world} processes", err=True)
         return super().invoke(ctx)
 
 
 class Verbs(TyperGroup):
-    """The command group. Reports uncaught errors as one message or, with `--debug`, as a traceback."""
+    """The command group. Reports an uncaught error as a single message or, with `--debug`, as a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, and convert errors to messages and exit codes."""
@@ -82,7 +82,7 @@ class Verbs(TyperGroup):
 
 
 def explained(error: Exception, command: str | None) -> tuple[str, int]:
-    """Return message and exit code of an error: its text if meant for the user, else a description of the failure."""
+    """Return the message and exit code for an error: its text if meant for users, else a description of the failure."""
     if isinstance(error, Failure):
         return str(error), FAILED
     frames = traceback.extract_tb(error.__traceback__)
@@ -102,4 +102,4 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
         return f"fuzzyseg {command}: out of memory ({text[:200] or type(error).__name__}); {advice}", FAILED
     place = f" in {Path(ours[-1].filename).relative_to(PACKAGE).as_posix()}, line {ours[-1].lineno}" if ours else ""
     summary = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
-    return f"fuzzyseg {command} failed{place} ({summary}); --debug shows the traceback, for a report", FAILED
+    return f"fuzzyseg {command} failed{place} ({summary}); --debug shows the traceback to report", FAILED

@@ -16,14 +16,14 @@ from fuzzyseg.run.logs import SCORE
     option(
         "split",
         Literal["val", "test", "train"],
-        help="Images to score. [default: val; without one, all images of --data]",
+        help="Split to score. [default: val, or all images of --data if it has no val]",
     ),
     option("mode", Literal["whole", "sliding"], help="Predict whole images, or sliding windows. [default: the run's]"),
-    option("gallery", int, min=0, metavar="N", help="Store N images, confusions, calibration for `fuzzyseg report`."),
+    option("gallery", int, min=0, metavar="N", help="Store N images, confusions and calibration for the report."),
     DEVICE,
 )
 def evaluate(
-    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
+    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model/ folder.")],
     *,
     as_json: Json = False,
     imports: Import = None,
@@ -72,7 +72,7 @@ def report(result: Mapping[str, Any]) -> Iterator[str]:
         yield from _calibration(calibration)
     absent = [name for name, value in ceiling.items() if value is None]
     if absent:
-        yield f"not in the masks: {', '.join(absent)}; the score does not cover this"
+        yield f"not in the masks: {', '.join(absent)}; the score excludes these classes"
 
 
 def _calibration(calibration: Mapping[str, Any]) -> Iterator[str]:

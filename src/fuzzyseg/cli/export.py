@@ -12,14 +12,14 @@ from fuzzyseg.config import parse_size
 
 @takes(
     option("format", Literal["onnx", "pt2", "openvino", "smp"], "onnx", help="Format."),
-    option("out", Path, metavar="DIR", help="Folder to write. [default: export/FORMAT in the run folder]"),
-    option("static", str, metavar="HxW", help="Fixed input size. [default: any; vision transformer: the crop]"),
-    option("data", str, metavar="DIR", help="Images to compare on. [default: the run's validation images]"),
-    option("images", int, 50, min=1, metavar="N", help="Most images to compare on."),
-    option("tolerance", float, 0.01, min=0, metavar="PERCENT", help="Largest fraction of labels that may differ."),
+    option("out", Path, metavar="DIR", help="Output folder. [default: export/FORMAT in the run folder]"),
+    option("static", str, metavar="HxW", help="Fixed input size. [default: any; vision transformers: the crop]"),
+    option("data", str, metavar="DIR", help="Images for the comparison. [default: the run's validation images]"),
+    option("images", int, 50, min=1, metavar="N", help="Maximum number of images to compare."),
+    option("tolerance", float, 0.01, min=0, metavar="PERCENT", help="Maximum fraction of labels that may differ."),
 )
 def export(
-    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
+    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model/ folder.")],
     *,
     given: Given,
 ) -> None:

@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from fuzzyseg.methods import Method
 
 LISTING = Path(__file__).with_suffix(".json")
-"""Facts about the built-in methods, stored by `write_listing`, because importing their classes imports torch."""
+"""Descriptions of the built-in methods, stored by `write_listing`, because importing their classes imports torch."""
 
 _FPL = {
     "native": "native: replaces the paper's pseudo labels",
-    "variant": "a variant of ours: replaces a term without pseudo labels",
+    "variant": "our variant: replaces a term that uses no pseudo labels",
 }
 
 
 LOSSES = {
-    "paper": "the term of the method's paper",
+    "paper": "the loss of the method's paper",
     "hard": "cross entropy on the teacher's most probable class",
     "soft": "cross entropy against the teacher's probabilities",
     "fuzzy": "Fuzzy Positive Learning (FPL)",
-    "negative": "negative learning over the classes outside of FPL's set, an ablation",
-    "partial": "partial labels over FPL's set, an ablation",
+    "negative": "negative learning on the classes outside FPL's set (ablation)",
+    "partial": "partial-label loss over FPL's set (ablation)",
     "thresholded": "cross entropy on pixels whose most probable class is confident",
 }
 """Names of the pseudo-label losses, available without importing torch."""
@@ -40,11 +40,11 @@ _OTHER_NAMES = {"fpl": "fuzzy", "a-fpl": "fuzzy loss.threshold=adaptive"}
 
 
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A method, or a pseudo-label loss.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A method or a pseudo-label loss.")] = None,
     as_json: Json = False,
     imports: Import = None,
 ) -> None:
-    """List the methods, or all settings of one.
+    """List the methods, or all settings of one method.
 
     Shows the paper, how FPL applies, the cost of a step, and the state between steps.
 
@@ -61,7 +61,7 @@ def methods(
             without = [method for method, shown in listing.items() if shown["fuzzy"].startswith("does not apply")]
             description = {
                 "loss": f"{LOSSES[loss]}; a pseudo-label loss, not a method",
-                "use": f"--loss {words}, with any method but {' and '.join(without)}",
+                "use": f"--loss {words}, with any method except {' and '.join(without)}",
                 "example": f"fuzzyseg train --data photos --loss {words} --out runs/{loss}",
                 "more": "fuzzyseg settings loss; docs/losses.md",
             }
@@ -84,7 +84,7 @@ def methods(
 
 
 def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the facts of all methods by name, and all loss names. Custom methods and losses, if any, are imported."""
+    """Return the descriptions of all methods, by name, and all loss names. Imports custom methods and losses."""
     listing: dict[str, dict[str, Any]] = json.loads(LISTING.read_text(encoding="utf-8"))
     if not imports and not any(entry_points(group=f"fuzzyseg.{kind}") for kind in ("methods", "losses")):
         return listing, list(LOSSES)
@@ -95,14 +95,14 @@ def known(imports: list[Path] | None) -> tuple[dict[str, dict[str, Any]], list[s
 
 
 def facts(method: type[Method]) -> dict[str, Any]:
-    """Return the declarations of a method, as shown in the list."""
+    """Return the description of a method, as shown by `fuzzyseg methods`."""
     paper_loss, fields = method.paper_loss, method.Config.model_fields
     settings = {key: f"{description(field)} [default: {written(field.default)}]" for key, field in fields.items()}
     return {
         "paper": method.paper,
         "paper's loss": paper_loss[0] if paper_loss else "none of the pixel losses",
         "fuzzy": method.refuses.get("fuzzy") or _FPL[method.fuzzy],
-        "networks": f"{method.learners}, each trained from its own initial weights",
+        "networks": f"{method.learners}, with one set of initial weights each",
         "cost": method.cost,
         "keeps": method.keeps,
         "settings": settings,

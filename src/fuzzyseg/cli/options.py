@@ -1,4 +1,4 @@
-"""Options shared by several commands, with the help texts of the settings, and their conversion to a `Config`."""
+"""Options shared by several commands, with the settings' help texts, and their conversion to a `Config`."""
 
 import functools
 import inspect
@@ -15,16 +15,16 @@ from fuzzyseg.config.reference import model_of
 from fuzzyseg.config.short_names import SETTINGS
 
 Given = dict[str, Any]
-"""Values of the given options, by name with `_` for `-`."""
+"""Values of the options given on the command line, by name, with `_` instead of `-`."""
 
 
 def flag(name: str) -> str:
-    """Convert `stop_at` to `--stop-at`."""
+    """Return the option for a name, such as `--stop-at` for `stop_at`."""
     return "--" + name.replace("_", "-")
 
 
 def setting(name: str, *, default: bool = True) -> inspect.Parameter:
-    """Return the option of a setting, with its description as help. default: show the setting's default in the help."""
+    """Return the option for a setting, with its description as help. default: whether the help shows the default."""
     key, metavar = SETTINGS[name]
     section, _, field = key.rpartition(".")
     info = model_of(section).model_fields[field]
@@ -38,7 +38,7 @@ def setting(name: str, *, default: bool = True) -> inspect.Parameter:
 def option(name: str, kind: Any, default: Any = None, **details: Any) -> inspect.Parameter:
     """Return an option as a signature parameter. A flag that is on by default also gets `--no-NAME`.
 
-    kind: type of the value. details: arguments of `typer.Option`.
+    kind: type of the value. details: keyword arguments of `typer.Option`.
     """
     names = f"{flag(name)}/{flag('no_' + name)}" if default is True else flag(name)
     default = typer.Option(default, names, **details)
@@ -46,7 +46,10 @@ def option(name: str, kind: Any, default: Any = None, **details: Any) -> inspect
 
 
 def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that adds options to a command, after its arguments. Values other than None become `given`."""
+    """Return a decorator that adds options to a command, after its arguments.
+
+    The command receives the values other than None as `given`.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -66,14 +69,14 @@ def takes(*options: inspect.Parameter) -> Callable[[Callable[..., None]], Callab
 
 
 def overridden(values: Mapping[str, Any], given: Mapping[str, Any], arguments: Iterable[str]) -> dict[str, Any]:
-    """Override nested settings with options, and then with the KEY=VALUE arguments. Raises ConfigError."""
+    """Override nested settings with options, and then with KEY=VALUE arguments. Raises ConfigError."""
     changes = [(SETTINGS[name][0].split("."), value) for name, value in given.items()]
     changes += [parse_override(word) for word in arguments if "=" in word]
     return reduce(lambda result, change: override(result, *change), changes, dict(values))
 
 
 def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """Return name and settings of the recipe among the arguments; both are empty without one. Raises ConfigError."""
+    """Return the name and settings of the recipe among the arguments, or empty ones. Raises ConfigError."""
     recipes = [word for word in words if "=" not in word]
     for word in recipes:
         if not word.endswith((".yaml", ".yml")):
@@ -85,7 +88,7 @@ def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
 
 
 def parse(given: Given, name: str, parser: Callable[[str], Any]) -> None:
-    """Replace the string value of an option, if given, by its parsed value. Raises ConfigError."""
+    """Replace an option's string value, if given, with its parsed value. Raises ConfigError."""
     try:
         given |= {name: parser(given[name])} if name in given else {}
     except ValueError as error:
@@ -102,8 +105,8 @@ def configuration(words: Sequence[str], options: Mapping[str, Any], base: Mappin
         raise ConfigError(f"{name}: compares several runs; use `fuzzyseg sweep {name}`")
     if "start" in values:
         raise ConfigError(
-            f"{name}: has a section 'start', which is for `fuzzyseg sweep` and `fuzzyseg compare`; for a single "
-            "run remove it, and give the initial weights with --init"
+            f"{name}: has a section 'start', which only `fuzzyseg sweep` and `fuzzyseg compare` use; for a single run, "
+            "remove it and give the initial weights with --init"
         )
     return validate(overridden(merge(base or {}, values), options, words))
 
@@ -127,7 +130,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RECIPE.yaml|KEY=VALUE",
-        help="A file of settings, and single settings by dotted name, such as train.ema=0.998, in any order.",
+        help="A settings file and single settings by dotted name, such as train.ema=0.998, in any order.",
     ),
 ]
 DEVICE = option("device", str, "auto", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
@@ -138,6 +141,6 @@ Import = Annotated[
         "--import",
         metavar="FILE.py",
         callback=_load,
-        help="Python file with METHODS, LOSSES, DATASETS or METRICS by name; may be given several times.",
+        help="Python file that defines METHODS, LOSSES, DATASETS or METRICS; may be given several times.",
     ),
 ]

@@ -22,17 +22,17 @@ from fuzzyseg.run.environment import process_number
         help="Outputs besides the mask: overlay, colour, uncertainty, k, sets, probabilities, probabilities8, coco, "
         "labelme, cvat, labelstudio.",
     ),
-    option("encoded", bool, False, help="Encode masks as the training masks, not as class indices."),
+    option("encoded", bool, False, help="Encode masks like the training masks, not as class indices."),
     option("tile", str, metavar="HxW", help="Predict in overlapping windows of this size."),
     option("scales", str, metavar="A,B,...", help="Average the predictions at these scales, such as 0.75,1,1.25."),
     option("flip", bool, False, help="Average with the prediction of the mirrored image."),
-    option("overwrite", bool, False, help="Predict images again that are complete in --out."),
-    option("max_megapixels", int, metavar="N", min=1, help="Largest image to decode whole."),
+    option("overwrite", bool, False, help="Predict images again whose results in --out are complete."),
+    option("max_megapixels", int, metavar="N", min=1, help="Size of the largest image to decode whole."),
     DEVICE,
 )
 def predict(
-    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, quoted patterns.")],
+    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model/ folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders or quoted patterns.")],
     *,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the results.")],
     given: Given,

@@ -1,4 +1,4 @@
-"""Progress on stderr, as a bar or as lines, and text tables."""
+"""Progress display on stderr, as a bar or as lines, and text tables."""
 
 import io
 import time
@@ -18,9 +18,9 @@ Show = Callable[[int, int], None]
 
 @contextmanager
 def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
-    """Context manager that yields a function of (done, total), which updates a progress bar with the remaining time.
+    """Context manager that yields a function of (done, total), which updates a progress bar and its ETA.
 
-    every: seconds between lines if stderr is not a terminal; None: no lines.
+    every: seconds between progress lines if stderr is not a terminal. Default: no lines.
     """
     console = terminal(stderr=True)
     if not console.is_terminal:
@@ -42,7 +42,7 @@ def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
 
 
 def _lines(what: str, every: float | None, console: Console) -> Show:
-    """Return a function that prints lines, with the remaining time extrapolated from the start of the count."""
+    """Return a function that prints progress lines, with an ETA extrapolated from the start of the count."""
     start = shown = time.monotonic()
     before = 0
 
@@ -61,7 +61,7 @@ def _lines(what: str, every: float | None, console: Console) -> Show:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a table as lines that are as wide as its content: names left-aligned, numbers right-aligned."""
+    """Format a table as unwrapped lines of text, with names left-aligned and numbers right-aligned."""
     shown = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     for place, title in enumerate(head):
         number = all(row[place][:1].isdigit() or row[place] in ("", "-") for row in rows)

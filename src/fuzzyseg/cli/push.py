@@ -7,9 +7,9 @@ import typer
 
 
 def push(
-    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ or best/ folder.")],
-    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Model on the hub; created if missing.")],
-    private: Annotated[bool, typer.Option("--private", help="Create as private.")] = False,
+    source: Annotated[Path, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model/ or best/ folder.")],
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Model repository on the hub; created if missing.")],
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
 ) -> None:
     """Upload a trained model to the Hugging Face hub.
 

@@ -12,14 +12,14 @@ def report(
         typer.Argument(metavar="RUN|SWEEP ...", help="Run folders; folders of `sweep` or `compare`, or of their rows."),
     ],
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="HTML file to write.")] = Path("report.html"),
     title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="Title. [default: the names]")] = None,
 ) -> None:
-    """Write one HTML page of runs and sweeps.
+    """Write an HTML page about runs and sweeps.
 
     It shows scores, curves, classes, a gallery of images, calibration, settings and warnings.
 
-    The page is one file that loads nothing from elsewhere. Several runs are overlaid. The gain over supervised training
+    The page is a single, self-contained file. Several runs are overlaid. The gain over supervised training
     is shown if a supervised run with the same number of labelled images, or a sweep with such a run, is also given.
 
     \b

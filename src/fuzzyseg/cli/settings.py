@@ -13,13 +13,13 @@ from fuzzyseg.config.short_names import SETTINGS
 
 
 def settings(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A section, or a setting (data.cache).")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A section or a setting (data.cache).")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/settings.md.")] = False,
 ) -> None:
-    """List all settings of a run, or those of a section.
+    """List all settings of a run, or of one section.
 
-    Shows name, default, values, description, and the option of `fuzzyseg train`, if any. One line per setting when the
-    output is not a terminal.
+    Shows name, default, values, description, and the option of `fuzzyseg train`, if any. Prints one line per
+    setting if the output is not a terminal.
 
     \b
     Examples:
@@ -29,7 +29,7 @@ def settings(
     """
     options = {SETTINGS[name][0]: flag(name) for name in OPTIONS}
     selected = list(all_settings(options)) if name is None else chosen(name, options)
-    width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None  # at which text is wrapped
+    width = max(40, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None  # wrap width
     for line in markdown(selected) if as_markdown else plain(selected, width):
         typer.echo(line)
     if name is None and not as_markdown:

@@ -12,7 +12,7 @@ def split(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Folder with images and masks; the layout is detected.")],
     words: Words = None,
     *,
-    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Folder for the lists and split.json.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="Output folder for the lists and split.json.")],
     given: Given,
 ) -> None:
     """Select labelled and validation images, and write the lists.

@@ -11,25 +11,22 @@ from fuzzyseg.cli.progress import counter, table
 
 
 @takes(
-    option("export", str, metavar="FORMATS", help="Also write the images and their masks for a tool, such as cvat."),
+    option("export", str, metavar="FORMATS", help="Also export the images and their masks to a tool, such as cvat."),
     DEVICE,
 )
 def suggest(
-    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder, or a model/ folder alone.")],
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders, and quoted patterns.")
-    ],
+    source: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run folder or a model/ folder.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Image files, folders or quoted patterns.")],
     *,
-    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="Images to suggest.")] = 20,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder.")] = Path("suggestions"),
+    count: Annotated[int, typer.Option("--count", "-n", metavar="N", min=1, help="Number of images to suggest.")] = 20,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New output folder.")] = Path("suggestions"),
     given: Given,
 ) -> None:
     """Suggest which images to label next.
 
-    Prefers images with uncertain predictions over a large part of their area (fuzzy sets of several classes, entropy,
-    disagreement of the two networks if the method trains two) that differ from each other and from the run's labelled
-    images. Near-duplicates are left out. Writes suggestions.csv and suggestions.html, which shows image, prediction, K
-    and uncertainty.
+    Prefers images with large uncertain areas (fuzzy sets of several classes, high entropy, disagreement if the method
+    trains two networks) that differ from each other and from the run's labelled images. Near-duplicates are left out.
+    Writes suggestions.csv and suggestions.html, which shows image, prediction, K and uncertainty.
 
     \b
     Examples:

@@ -30,31 +30,31 @@ if TYPE_CHECKING:
 EVERY = 300.0
 """Seconds between progress lines if stderr is not a terminal."""
 SETTINGS = [name for name in OPTIONS if name not in ("method", "loss", "labelled", "seed", "init", "out", "stop_at")]
-"""Options of `train` that apply to all runs."""
+"""Options of `train` that apply to every run."""
 RUNS = (
     *(setting(name, default=False) for name in SETTINGS),
-    option("results", str, metavar="DIR", help="Folder of results; runs with one are skipped. [default: OUT/rows]"),
+    option("results", str, metavar="DIR", help="Folder of results; finished runs are skipped. [default: OUT/rows]"),
     option("seeds", int, metavar="N", help="Runs per configuration: seeds 0 to N-1. [default: the plan's, else 1]"),
     option("folds", int, min=2, metavar="K", help="K-fold cross-validation on the labelled images: K runs each."),
-    option("labelled", str, metavar="A[,B]", help="Numbers of labels (46, 1/8) in place of the plan's."),
+    option("labelled", str, metavar="A[,B]", help="Amounts of labels (46, 1/8), instead of the plan's."),
     option(
         "start_steps",
         int,
         min=0,
         metavar="N",
-        help="Steps of the supervised pretraining from which every run of a subset and seed starts (twice for methods "
-        "with two networks); 0: none. [default: section start of plan or recipe]",
+        help="Steps of the supervised pretraining from which all runs of a subset and seed start (twice for methods "
+        "with two networks); 0: none. [default: section start of the plan or recipe]",
     ),
     option(
         "init",
         str,
         metavar="FILE[,FILE]",
-        help="Initial weights of every run in place of a pretraining; {labelled}, {seed} and {subset} are filled in; "
-        "a method with one network uses the first file.",
+        help="Initial weights of all runs, instead of pretraining; {labelled}, {seed} and {subset} are filled in; a "
+        "method with one network uses the first file.",
     ),
-    option("jobs", int, 1, min=1, metavar="N", help="Parallel runs."),
+    option("jobs", int, 1, min=1, metavar="N", help="Number of parallel runs."),
     option("discard", bool, False, help="Delete a run's folder after writing its result file."),
-    option("any_code", bool, False, help="Accept results of other versions of fuzzyseg; the table has a note."),
+    option("any_code", bool, False, help="Accept results of other versions of fuzzyseg; the table notes it."),
     option("table", bool, False, help="Run nothing; print the table of existing results."),
 )
 """Options of `sweep` and `compare`."""
@@ -63,11 +63,11 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[RECIPE.yaml] [KEY=VALUE]...",
-        help="A recipe, whose sections replace those of the plan (it may have a section start), and single settings by "
-        "their dotted names. The settings of a compared configuration override both.",
+        help="A recipe, whose sections replace those of the plan (it may have a section start), and single settings "
+        "by dotted name. The settings of a compared configuration override both.",
     ),
 ]
-Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Folder of the runs and of table.md.")]
+Out = Annotated[str, typer.Option("--out", metavar="DIR", help="Output folder for the runs and table.md.")]
 
 
 @takes(*RUNS)
@@ -76,9 +76,9 @@ def sweep(
     words: Words = None,
     *,
     out: Out = "runs/sweep",
-    arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Only these configurations.")] = None,
+    arms: Annotated[str | None, typer.Option("--arms", metavar="A[,B]", help="Run only these configurations.")] = None,
     reading: Annotated[
-        str | None, typer.Option("--reading", metavar="NAME", help="Variant under `readings`, for an ambiguous paper.")
+        str | None, typer.Option("--reading", metavar="NAME", help="Variant in `readings`, for an ambiguous paper.")
     ] = None,
     imports: Import = None,
     given: Given,
@@ -106,7 +106,7 @@ def sweep(
 def carry_out(plan: Plan, recipe: Given, single: Given, out: str, given: Given, **choice: Any) -> None:
     """Run a plan with a progress display, print its table, and set the exit code.
 
-    recipe, single: result of `read_settings`. choice: further arguments of `Grid`.
+    recipe, single: result of `read_settings`. choice: additional keyword arguments of `Grid`.
     """
     from fuzzyseg.experiment.own_dataset import find_dataset, write_dataset
     from fuzzyseg.experiment.sweeps import Grid
@@ -147,7 +147,7 @@ def read_settings(words: list[str] | None, given: Given) -> tuple[dict[str, Any]
 
 @contextmanager
 def _watched() -> Iterator[Any]:
-    """Yield a function that prints a line, and one that shows `Progress`: live on a terminal, else periodically."""
+    """Yield a function that prints a line, and one that displays `Progress`: live on a terminal, else periodically."""
     from fuzzyseg.data.text import printable
 
     console, due = terminal(stderr=True), time.monotonic() + EVERY
@@ -171,7 +171,7 @@ def _watched() -> Iterator[Any]:
 
 
 def run_text(run: RunState) -> str:
-    """Format as `cps_fuzzy-s0: step 300/2000, loss 0.43, mIoU 40.12 %, ETA 0:12:00`, omitting unknown values."""
+    """Format a run as `cps_fuzzy-s0: step 300/2000, loss 0.43, mIoU 40.12 %, ETA 0:12:00`, omitting unknown values."""
     loss = "" if run.loss is None else f", loss {run.loss:.4g}"
     score = "" if run.score is None else f", mIoU {100 * run.score:.2f} %"
     return f"{run.name}: step {run.step}/{run.steps}{loss}{score}{_eta(run.seconds_left)}"

@@ -1,4 +1,4 @@
-"""Output streams of the commands that escape control codes."""
+"""Output streams that escape control characters."""
 
 import sys
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from typing import Any
 
 
 class Cleaned:
-    """A text stream that escapes control characters, and non-UTF-8 bytes of file names.
+    """Text stream wrapper that escapes control characters, and bytes in file names that are not UTF-8.
 
-    A leading carriage return is kept, because progress bars of libraries write it.
+    A leading carriage return is kept, because the progress bars of libraries write it.
     """
 
     def __init__(self, stream: Any) -> None:
         self.raw = stream
 
     def write(self, text: str) -> int:
-        """Write `text`, escaped."""
+        """Escape `text` and write it."""
         body = text.removeprefix("\r")
         if not body.replace("\n", "").isprintable():
             from fuzzyseg.data.text import printable  # slow import
@@ -30,9 +30,10 @@ class Cleaned:
 
 @contextmanager
 def cleaned_output() -> Iterator[None]:
-    """Context manager that escapes control codes in stdout and stderr, because file names may contain them.
+    """Context manager that escapes control characters in stdout and stderr, because file names may contain them.
 
-    Progress bars and colours need control codes: `fuzzyseg.run.progress.terminal` bypasses it, with escaped texts.
+    Progress bars and colours need control codes. They are written through `fuzzyseg.run.progress.terminal`, which
+    bypasses the escaping; callers escape the texts.
     """
     with redirect_stdout(Cleaned(sys.stdout)), redirect_stderr(Cleaned(sys.stderr)):
         yield

@@ -23,7 +23,7 @@ def train(
     words: Words = None,
     *,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint, else start it.")
+        bool, typer.Option("--resume", help="Continue RUN if it has a checkpoint; otherwise start it.")
     ] = False,
     no_eval: Annotated[bool, typer.Option("--no-eval", help="Never evaluate: no score, no best checkpoint.")] = False,
     dry_run: Annotated[
@@ -65,7 +65,7 @@ def check_names(config: Config, imports: list[Path] | None) -> None:
 
 
 def finish(training: Callable[[], Any], config: Config, imports: list[Path] | None) -> None:
-    """Run a training. If it does not finish, print how to resume it."""
+    """Run a training. If it stops early, print the command that resumes it."""
     from fuzzyseg.engine import NonFiniteLoss
 
     try:

@@ -1,4 +1,4 @@
-"""Settings of the data and of augmentation."""
+"""Settings for data and augmentation."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ from fuzzyseg.config.base import Numbers, OptionalSize, Section, Texts
 
 
 class DataConfig(Section):
-    """The data."""
+    """Dataset, splits, normalisation and caching."""
 
     root: str | None = None
     """Folder with the images (and masks), or a table of them; the layout is detected."""
@@ -49,7 +49,7 @@ class DataConfig(Section):
     unlabelled: Literal["rest", "all"] = "rest"
     """Unlabelled images: the training images that are not labelled (rest), or all of them (all)."""
     void: Literal["ignored", "unlabelled"] = "ignored"
-    """Labelled images with void pixels, such as those labelled by scribbles. ignored: only their labelled
+    """Labelled images with void pixels, such as those annotated with scribbles. ignored: only their labelled
     pixels are used; unlabelled: they are also unlabelled images, so that their void pixels get pseudo labels."""
     scores: str | None = None
     """Folder of a teacher's predictions for the unlabelled images (method distill); `fuzzyseg distill` writes it."""
@@ -63,7 +63,7 @@ class DataConfig(Section):
     """Per-channel value that is mapped to 1, for images not of 8 or 16 bits; None: measured."""
     max_megapixels: int | None = Field(None, ge=1)
     """Size of the largest image that is decoded whole, in millions of pixels: larger TIFF and NumPy files are read in
-    windows, other files are refused. None: 89."""
+    windows, other files are rejected. None: 89."""
     balance: Literal["none", "images", "crops"] = "none"
     """How labelled images are sampled. none: each once per epoch; images: first a class, uniformly, then an image that
     contains it; crops: likewise, with a crop that contains it. Use the last two for rare classes."""
@@ -82,7 +82,7 @@ class DataConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Random geometry and weak colour jitter of all training images, and the blur of strong views."""
+    """Random scale, flips and weak colour jitter of all training images, and the blur of strong views."""
 
     scale: tuple[float, float] = (0.5, 2.0)
     """Smallest and largest factor of the random scale, applied before the crop."""
@@ -106,5 +106,5 @@ class AugmentConfig(Section):
     @classmethod
     def _ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] <= value[1]:
-            raise ValueError("expected two factors above 0, the smaller one first")
+            raise ValueError("expected two factors above 0, in ascending order")
         return value

@@ -1,4 +1,4 @@
-"""Loading of YAML files and dotted overrides into a `Config`. Errors name the key and the nearest known key."""
+"""Conversion of YAML files and dotted overrides to a `Config`. Errors name the key and the nearest known key."""
 
 import difflib
 import reprlib
@@ -40,7 +40,7 @@ def nearest(
     close = [prefix + each for each in difflib.get_close_matches(name[:80], names, n=1, cutoff=0.6)]
     if close := [*more, *close]:
         return f" Did you mean {' or '.join(map(repr, close))}?"
-    return f" Known: {', '.join(sorted(listed or names))}."
+    return f" Available: {', '.join(sorted(listed or names))}."
 
 
 def check_known(what: str, name: str, known: Iterable[str]) -> None:
@@ -64,9 +64,9 @@ def _names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def unknown(key: str, known: Iterable[str] | None = None) -> str:
-    """Return 'unknown setting KEY' with the nearest name and settings with the same last part in other sections.
+    """Return 'unknown setting KEY' with suggestions: the nearest name, and settings of that name in other sections.
 
-    known: names in the same section. Default: those of its section in `Config`.
+    known: names in the same section. Default: those in `Config`.
     """
     parent, dot, last = key.rpartition(".")
     every = list(_names(Config))
@@ -76,7 +76,7 @@ def unknown(key: str, known: Iterable[str] | None = None) -> str:
 
 
 def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | None = None) -> str:
-    """Format a pydantic error: key, value found, value expected, nearest known key."""
+    """Format a pydantic error, with the key, the value found, the value expected and the nearest known key."""
     lines = []
     for item in error.errors():
         place = tuple(part for part in item["loc"] if "[" not in str(part))  # without the names of union members
@@ -86,7 +86,7 @@ def describe(error: ValidationError, prefix: str = "", known: Iterable[str] | No
         else:
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] in ("model_type", "model_attributes_type"):
-                message = f"it is a section; expected settings in it, such as {key}.NAME=VALUE or {{NAME: VALUE}}"
+                message = f"this is a section; expected its settings, such as {key}.NAME=VALUE or {{NAME: VALUE}}"
             lines.append(f"{key[:200]}: found {_shown.repr(item['input'])}; {message}" if place else message)
     return "\n".join(lines)
 
@@ -100,14 +100,14 @@ def validate(values: Mapping[str, Any]) -> Config:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file with nested settings. Raises ConfigError naming the file."""
+    """Read a YAML file with nested settings. Raises a ConfigError that names the file."""
     try:
         with Path(path).open(encoding="utf-8") as file:
             values = parse_yaml(file.read(MAX_CHARACTERS + 1))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); give the path of a YAML file") from None
     except ValueError as error:
-        raise ConfigError(f"{path}: {error}" if isinstance(error, ConfigError) else f"{path}: is no text") from None
+        raise ConfigError(f"{path}: {error}" if isinstance(error, ConfigError) else f"{path}: is not text") from None
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: found {type(values).__name__} at the top; expected sections such as 'train:'")
@@ -121,7 +121,7 @@ class _Loader(yaml.SafeLoader):
         keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
         duplicate = next((key for key, count in keys.items() if count > 1), None)
         if duplicate is not None:
-            raise yaml.MarkedYAMLError(None, None, f"the key {duplicate!r} is written twice", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"the key {duplicate!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -131,7 +131,7 @@ def parse_yaml(text: str) -> Any:
         raise ConfigError(f"more than {MAX_CHARACTERS} characters; expected settings")
     depths = accumulate((char in "[{") - (char in "]}") for char in text)
     if max(depths, default=0) > MAX_DEPTH:
-        raise ConfigError(f"more than {MAX_DEPTH} brackets in each other; expected settings")
+        raise ConfigError(f"more than {MAX_DEPTH} nested brackets; expected settings")
     try:
         values = yaml.load(text, _Loader)
         _count(values, MAX_VALUES)
@@ -140,19 +140,19 @@ def parse_yaml(text: str) -> Any:
         mark = error.problem_mark
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         raise ConfigError(f"is not valid YAML: {error.problem or error.context}{where}") from None
-    except RecursionError:  # an alias that contains itself
-        raise ConfigError("is not valid YAML: nested without end") from None
+    except RecursionError:
+        raise ConfigError("is not valid YAML: nested too deeply, or an alias contains itself") from None
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:  # the last two: a tag such as !!bool x
         raise ConfigError(f"is not valid YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _count(values: Any, limit: int) -> int:
-    """Return `limit` minus the number of values with aliases expanded. Raises ConfigError if it is negative."""
+    """Return `limit` minus the number of values, with aliases expanded. Raises ConfigError if it is negative."""
     parts = [*values, *values.values()] if isinstance(values, dict) else values if isinstance(values, list) else ()
     for part in parts:
         limit = _count(part, limit - 1)
         if limit < 0:
-            raise ConfigError(f"more than {MAX_VALUES} values, written out; expected settings")
+            raise ConfigError(f"more than {MAX_VALUES} values with aliases expanded; expected settings")
     return limit
 
 
@@ -198,19 +198,19 @@ def nested(values: Any) -> Any:
 
 
 def settings_from(config: Config | Mapping[str, Any] | None, given: Mapping[str, Any]) -> Config:
-    """Return the configuration overridden by keywords: short or dotted names, or sections. Raises ConfigError.
+    """Return the configuration, overridden by keyword arguments: short or dotted names, or sections.
 
-    config: a `Config`, or a mapping of settings, nested or with dotted keys.
+    config: a `Config`, or a mapping of settings, nested or with dotted keys. Raises ConfigError.
     """
     values = config.model_dump() if isinstance(config, Config) else nested(config or {})
     for name, value in given.items():
         if name not in SETTINGS and name.partition(".")[0] not in Config.model_fields:
-            raise ConfigError(f"found the keyword {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}")
+            raise ConfigError(f"unknown keyword {name!r}.{nearest(name, [*SETTINGS, *Config.model_fields])}")
         key = SETTINGS[name][0] if name in SETTINGS else name
         values = override(values, key.split("."), nested(value))
     return validate(values)
 
 
 def dump_yaml(config: Config) -> str:
-    """Return the configuration as YAML, which `read_yaml` can read."""
+    """Return the configuration as YAML text for `read_yaml`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

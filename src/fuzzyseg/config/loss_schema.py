@@ -19,7 +19,7 @@ class ScheduleConfig(Section):
 
 
 class AdaptiveConfig(Section):
-    """The threshold T of each pixel, for `loss.threshold=adaptive` (A-FPL)."""
+    """Per-pixel threshold T, for `loss.threshold=adaptive` (A-FPL)."""
 
     candidates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.85, 0.9, 0.95), json_schema_extra=PAPER)
     """Candidates for T, in ascending order."""
@@ -46,8 +46,9 @@ class CalibratedConfig(Section):
 
 
 class ConformalConfig(Section):
-    """Split-conformal T, for `loss.threshold=conformal:...`; held-out images, steps between calibrations and range of T
-    are those of `loss.calibrated`."""
+    """Split-conformal T, for `loss.threshold=conformal:...`. The held-out images, the steps between calibrations and
+    the range of T are set in `loss.calibrated`.
+    """
 
     per_class: bool = False
     """One T for each class, selected by the teacher's most probable class."""
@@ -71,7 +72,7 @@ class LossConfig(Section):
         | Literal["auto", "schedule", "adaptive", "calibrated"]
         | Annotated[str, Field(title="conformal:COVERAGE")]
     ) = Field(0.9, json_schema_extra=PAPER)
-    """T of Alg. 1: the larger, the more classes are positive. Or a policy, configured by the settings of the same name:
+    """T of Alg. 1; a larger T makes more classes positive. Or a policy, configured by the settings of the same name:
     auto (by Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets
     that contain the true label with that probability."""
     auto: Literal["share", "count"] = "share"
@@ -85,12 +86,12 @@ class LossConfig(Section):
     linear and convex (Eq. 16), convex1 (two releases of the code: (m - q) / (m + q) with the positives' mean m), or
     none: every weight is 1."""
     a: float = Field(50.0, gt=0, json_schema_extra=PAPER)
-    """A of Eq. 11, for the weight concave: the larger, the stronger the curvature."""
+    """A of Eq. 11, for the weight concave: a larger value gives a stronger curvature."""
     k_cap: int | None = Field(None, ge=1, json_schema_extra=PAPER)
     """Largest K, the number of positive classes of a pixel; None: all classes but one (official: 3)."""
     rule: Literal["n-1", "n", "continuous"] | int = Field("n-1", json_schema_extra=PAPER)
     """Last positive class: n-1 (before the class with which the cumulative probability exceeds T), n (that class),
-    continuous (ours: that class counts in part), or a number from 1: a fixed K."""
+    continuous (ours: that class counts in part), or a fixed K, an integer of at least 1."""
     variant: Literal["paper", "official"] = "paper"
     """The loss of the paper, or that of the authors' published code (official)."""
     balance: bool = Field(False, json_schema_extra={"source": "ours"})
@@ -103,7 +104,7 @@ class LossConfig(Section):
 
     @property
     def policy(self) -> str:
-        """Policy of T: `number`, or the policy's name without the coverage."""
+        """Name of the policy for T, without the coverage; `number` for a fixed T."""
         return self.threshold.partition(":")[0] if isinstance(self.threshold, str) else "number"
 
     @property
@@ -133,7 +134,7 @@ class LossConfig(Section):
     def _rule_or_number(cls, value: Any) -> Any:
         number = int(value) if isinstance(value, str) and value.isdecimal() else value
         if number not in ("n-1", "n", "continuous") and not (type(number) is int and number >= 1):
-            raise ValueError("expected n-1, n, continuous, or a number from 1, a fixed K")
+            raise ValueError("expected n-1, n, continuous, or a fixed K of at least 1")
         return number
 
 

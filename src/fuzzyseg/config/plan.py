@@ -1,4 +1,4 @@
-"""Plan of a sweep, read from the sweep file: runs that differ only in the compared settings."""
+"""Plan of a sweep: runs that differ only in the compared settings."""
 
 from collections.abc import Mapping
 from functools import reduce
@@ -56,7 +56,7 @@ class Plan(Section):
                     raise ValueError(f"arms.{arm}.{key}: found {value!r}, expected settings")
             for name, value in readings.items():
                 if name not in self.readings or not isinstance(value, Mapping):
-                    known = ", ".join(self.readings) or "no reading: the plan has none"
+                    known = ", ".join(self.readings) or "the plan's readings, of which there are none"
                     raise ValueError(f"arms.{arm}.readings: found {name!r}: {value!r}, expected settings of {known}")
         named = {"expected": list(self.expected), "pairs": [arm for pair in self.pairs for arm in pair]}
         for key, arms in named.items():
@@ -65,7 +65,7 @@ class Plan(Section):
                 raise ValueError(f"{key}: found {unknown[0]!r}, expected one of the arms {', '.join(self.arms)}")
         for key, numbers in {"seeds": self.seeds, "subsets": self.subsets}.items():
             if len(set(numbers)) < len(numbers):
-                raise ValueError(f"{key}: found {numbers}, expected each number once")
+                raise ValueError(f"{key}: found {numbers}, expected distinct numbers")
         columns = max(1, len(self.labelled))
         for arm, scores in self.expected.items():
             if len(scores) != columns:
@@ -73,7 +73,7 @@ class Plan(Section):
         return self
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
-        """Return base and interpretation settings of the plan, overridden by those of `arm`, if any."""
+        """Return the base and reading settings of the plan, overridden by those of `arm`, if given."""
         spec, key = self.arms.get(arm or "", {}), reading or ""
         layers = [self.base, self.readings.get(key, {}), spec.get("base", {}), spec.get("readings", {}).get(key, {})]
         return reduce(merge, layers, {})
@@ -84,7 +84,7 @@ class Plan(Section):
 
 
 def read_plan(path: str | Path) -> Plan:
-    """Read a plan from a YAML file. Raises ConfigError with the file and the key."""
+    """Read a plan from a YAML file. Raises a ConfigError that names the file and the key."""
     values = read_yaml(path)
     if "arms" not in values:
         raise ConfigError(f"{path}: has no 'arms', so it is not a plan; for a single run use `fuzzyseg train {path}`")

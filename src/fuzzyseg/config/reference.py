@@ -1,4 +1,4 @@
-"""Reference of all settings, generated from the models: `fuzzyseg settings` and `docs/settings.md`."""
+"""Reference of all settings, generated from the config models, for `fuzzyseg settings` and `docs/settings.md`."""
 
 import inspect
 import json
@@ -18,22 +18,25 @@ from fuzzyseg.config.schema import Config
 
 HOW = (
     "Settings are given in a file, `fuzzyseg train recipe.yaml` (with sections, `data: {cache: disk}`), by an option "
-    "of `fuzzyseg train`, if any (`--labelled 46`), or by a dotted name, `data.cache=disk`; later ones in this order "
-    "override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets `null`, if "
-    "allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; files, folders and bands also `a,b`. "
-    "`HxW` is height x width in pixels, or one number for both. Source: where a default comes from. `fuzzyseg "
-    "settings` prints the same as text, `fuzzyseg settings data` one section."
+    "of `fuzzyseg train`, if any (`--labelled 46`), or by dotted name, `data.cache=disk`; later ones in this order "
+    "override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets `null`, "
+    "where allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; lists of files, folders or bands "
+    "also as `a,b`. `HxW` is height x width in pixels, or one number for both. Source tells where a default comes "
+    "from. `fuzzyseg settings` prints this as text, `fuzzyseg settings data` one section."
 )
 """Introduction of the page."""
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-_KINDS: dict[Any, str] = {bool: "true | false", int: "whole number", float: "number", str: "text"}
+_KINDS: dict[Any, str] = {bool: "true | false", int: "integer", float: "number", str: "string"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. section, name: dotted names. kind: possible values. default: formatted as on the command line.
-    about: description, source and option."""
+    """A setting in the reference.
+
+    section, name: dotted names. kind: allowed values. default: formatted as on the command line. about: description,
+    source and option.
+    """
 
     section: str
     name: str
@@ -43,7 +46,7 @@ class Setting:
 
 
 def all_settings(options: Mapping[str, str], model: type[BaseModel] = Config, section: str = "") -> Iterator[Setting]:
-    """Yield all settings, grouped by section. options: setting -> option of `fuzzyseg train`."""
+    """Yield all settings, grouped by section. options: maps settings to options of `fuzzyseg train`."""
     inner = {}
     for key, info in model.model_fields.items():
         name = f"{section}.{key}".lstrip(".")
@@ -61,7 +64,7 @@ def all_settings(options: Mapping[str, str], model: type[BaseModel] = Config, se
 def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     """Return the settings of a section and its subsections, one setting, or all settings whose last part is `name`.
 
-    Raises ConfigError with the nearest known name.
+    Raises ConfigError, suggesting the nearest known name.
     """
     settings = list(all_settings(options))
     matching = [each for each in settings if f"{each.name}.".startswith(f"{name}.")]
@@ -71,7 +74,7 @@ def chosen(name: str, options: Mapping[str, str]) -> list[Setting]:
     above, _, last = name.rpartition(".")
     section_names = [each.name for each in settings if above and each.section == above]
     if section_names and model_of(above).model_config.get("extra") == "allow":
-        hint = f" Known: {', '.join(section_names)}. {_about(above)}"
+        hint = f" Available: {', '.join(section_names)}. {_about(above)}"
     elif section_names:
         more = [each.name for each in settings if each.name.endswith(f".{last}")]
         hint = nearest(last, [each.rpartition(".")[2] for each in section_names], prefix=f"{above}.", more=more)
@@ -91,7 +94,7 @@ def model_of(section: str) -> type[BaseModel]:
 
 
 def _about(section: str) -> str:
-    return " ".join((inspect.getdoc(model_of(section)) or "").split()) if section else "Settings outside sections."
+    return " ".join((inspect.getdoc(model_of(section)) or "").split()) if section else "Settings outside any section."
 
 
 def description(info: FieldInfo) -> str:
@@ -102,7 +105,7 @@ def description(info: FieldInfo) -> str:
 
 
 def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
-    """Describe the values of a type. metadata: pydantic metadata with bounds."""
+    """Describe the values that a type allows. metadata: pydantic metadata with bounds."""
     origin, inside = get_origin(kind), get_args(kind)
     if kind == Size:
         return "HxW"
@@ -111,7 +114,7 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
     if origin is Literal:
         return " | ".join(map(str, inside))
     if origin is Annotated:
-        info = FieldInfo.from_annotation(kind)  # a title is the format of a string
+        info = FieldInfo.from_annotation(kind)  # the title, if any, is the format of a string
         return info.title or _kind(info.annotation, [*info.metadata, *metadata])
     if origin in (Union, UnionType):
         return " | ".join(_kind(each, () if each is NoneType else metadata) for each in inside)
@@ -129,14 +132,14 @@ def _kind(kind: Any, metadata: Iterable[Any] = ()) -> str:
 
 
 def written(value: Any, kind: Any = None) -> str:
-    """Format a default as on the command line."""
+    """Format a default value as on the command line."""
     if kind == Size and value is not None:
         return "x".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def plain(shown: Iterable[Setting], width: int | None = None) -> Iterator[str]:
-    """Yield settings as text: one line each or, if a width is given, the name and a wrapped description."""
+    """Yield settings as text: one line each or, given a width, the name and a wrapped description."""
     for number, (section, settings) in enumerate(groupby(shown, lambda each: each.section)):
         yield from [""] * (number > 0)
         title = f"{section}: {_about(section)}" if section else _about(section)

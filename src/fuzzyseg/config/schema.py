@@ -10,7 +10,7 @@ from fuzzyseg.config.loss_schema import LossConfig, SupervisedConfig
 
 
 class NetworkConfig(OpenSection):
-    """The network; other names are options of the architecture (`network.decoder_aspp_separable=false`)."""
+    """The network. Other keys are options of the architecture (`network.decoder_aspp_separable=false`)."""
 
     arch: str = "DeepLabV3Plus"
     """Architecture of segmentation_models_pytorch: DPT, DeepLabV3, DeepLabV3Plus, FPN, Linknet, MAnet, PAN, PSPNet,
@@ -30,14 +30,14 @@ class NetworkConfig(OpenSection):
 
 
 class MethodChoice(OpenSection):
-    """The method; other names are settings of the method (`method.cutmix=false`): see `fuzzyseg methods NAME`."""
+    """The method. Other keys are settings of the method (`method.cutmix=false`); see `fuzzyseg methods NAME`."""
 
     name: str = "cps"
     """Name of the method; `fuzzyseg methods` lists them."""
 
 
 class OptimConfig(Section):
-    """Optimiser and schedule."""
+    """Optimiser and learning-rate schedule."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     """Optimiser of all parameters, except those for which the method requires another."""
@@ -95,7 +95,8 @@ class TrainConfig(Section):
     workers: int = Field(2, ge=0)
     """Data workers (processes that read images); 0: read in the training process."""
     eval_every: int | None = Field(None, ge=0)
-    """Steps between evaluations; 0: only at the end; None: a tenth of the run."""
+    """Steps between evaluations; 0: only at the end; None: a tenth of the run, or more if ten
+    evaluations took over a tenth of its time."""
     evaluate: bool = True
     """Evaluate on the validation images; false: no score and no best checkpoint."""
     save_every: int | None = Field(None, ge=1)
@@ -111,7 +112,7 @@ class TrainConfig(Section):
 
 
 class TrackConfig(Section):
-    """Experiment tracker that receives the numbers of `metrics.jsonl` during training."""
+    """Experiment tracker that receives the values in `metrics.jsonl` during training."""
 
     to: Literal["trackio", "wandb"] | None = None
     """Tracker package, which must be installed; None: no tracker."""
@@ -120,7 +121,7 @@ class TrackConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """Prediction of validation and test images."""
+    """Prediction on validation and test images."""
 
     mode: Literal["whole", "sliding"] = "whole"
     """Predict the whole image at once (whole), or average the predictions of overlapping windows (sliding)."""

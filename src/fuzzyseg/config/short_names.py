@@ -1,4 +1,4 @@
-"""Short names of settings: command-line options and keywords of `fuzzyseg.train`."""
+"""Short names of settings, used as command-line options and as keyword arguments of `fuzzyseg.train`."""
 
 SETTINGS = {
     "data": ("data.root", "DIR"),
@@ -27,4 +27,4 @@ SETTINGS = {
     "policy": ("data.policy", "NAME"),
     "group": ("data.group", "RULE"),
 }
-"""Short name -> (setting, metavar of its option). In option names, `_` is replaced by `-`."""
+"""Maps a short name to the setting and the metavar of its option. In option names, `_` is replaced by `-`."""

@@ -1,4 +1,4 @@
-"""`dataset.yaml`: label metadata declared by the user. All keys are optional."""
+"""`dataset.yaml`, the label metadata declared by the user. All keys are optional."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Channel = Annotated[int, Field(ge=0, le=255)]
 _Colour = tuple[_Channel, _Channel, _Channel]
 _Value = Annotated[int, Field(ge=LOWEST, le=65535)]
 _HIDDEN = {"colours_of": "colours", "ignore_also": "ignore_index"}
-"""Internal field -> key in the file."""
+"""Maps internal fields to keys in the file."""
 
 
 class Description(BaseModel):
@@ -80,7 +80,7 @@ class Description(BaseModel):
                 raise ValueError(f"{key} and classes differ: {', '.join(odd)} is in only one of them")
         kinds = [self.values is not None, self.reduce_zero_label, self.has_colours and self.encoding == "colour"]
         if sum(kinds) > 1 or (self.values is not None and self.encoding not in (None, "index")):
-            raise ValueError("found two of values, reduce_zero_label and encoding: colour or binary; expected one")
+            raise ValueError("found two of values, reduce_zero_label and encoding (colour or binary); expected one")
         return self
 
     @property
@@ -103,7 +103,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         if duplicates := repeated([str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]):
-            raise yaml.MarkedYAMLError(None, None, f"the key {duplicates[0]!r} is written twice", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"the key {duplicates[0]!r} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -123,9 +123,9 @@ def _entries(value: Any, known: dict[int, float]) -> float:
 
 
 def read_description(root: Path, path: Path | None = None) -> Description:
-    """Read the file `path`, or a dataset's `dataset.yaml`. Without either, return an empty description.
+    """Read the `dataset.yaml` of a dataset, or the file `path` in its place.
 
-    Raises DataError with the file and key.
+    Returns an empty description if there is no `dataset.yaml`. Raises a DataError that names the file and key.
     """
     root = root.parent if root.is_file() else root  # a manifest
     given, path = path is not None, path or root / FILE
@@ -140,7 +140,7 @@ def read_description(root: Path, path: Path | None = None) -> Description:
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # such as !!bool x
         raise DataError(f"{path}: is not valid YAML: {error}") from None
     if _entries(values, {}) > MAX_ENTRIES:
-        raise DataError(f"{path}: holds more than {MAX_ENTRIES} entries with its aliases (*) expanded; shorten it")
+        raise DataError(f"{path}: has more than {MAX_ENTRIES} entries with its aliases (*) expanded; shorten it")
     if values is not None and not isinstance(values, dict):
         raise DataError(f"{path}: found {type(values).__name__} at the top; expected keys such as 'classes: [a, b]'")
     try:

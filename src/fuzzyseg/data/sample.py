@@ -1,4 +1,4 @@
-"""Data classes shared by the whole package (items, datasets, label maps), and the error for unusable files."""
+"""Data classes shared by the whole package (items, datasets, label maps), and the error raised for unusable files."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ VOID = 255
 """Mask value of void pixels (pixels without a class) inside the package, regardless of the value in the files."""
 
 MAX_CLASSES = 255
-"""Masks are uint8 inside the package and 255 is void, so class indices range from 0 to 254."""
+"""Masks are uint8 inside the package, and 255 is void, so class indices range from 0 to 254."""
 
 SPLITS = ("train", "val", "test")
 
@@ -32,11 +32,14 @@ Box = tuple[int, int, int, int]
 
 
 class DataError(ValueError):
-    """The user's files are unusable. The message names the file, the value found, the value expected and a remedy."""
+    """Raised if the user's files are unusable.
+
+    The message names the file, the value found, the value expected and a remedy.
+    """
 
 
 def attempt(function: Callable[[S], T], value: S) -> T | None:
-    """Return `function(value)`, or None if it raises DataError. Use it where another check reports the error."""
+    """Return `function(value)`, or None if it raises DataError. For use where another check reports the error."""
     try:
         return function(value)
     except DataError:
@@ -102,7 +105,7 @@ class Item:
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """Label metadata of a public dataset. stem: matches its image stems; None: recognised by its layout."""
+    """Label metadata of a public dataset. stem: pattern that all image stems match. Default: the layout suffices."""
 
     name: str
     classes: tuple[str, ...]
@@ -114,9 +117,9 @@ class PublicDataset:
 class Files:
     """Files found by a layout.
 
-    splits: split -> items, for existing splits. notes: messages about ignored files. unmatched_masks: masks without an
-    image. orders: file -> the class names that it declares, in index order; the first file takes precedence. colours:
-    class colours from the last of these files, one per name, if it declares them.
+    splits: items by split, for existing splits. notes: messages about ignored files. unmatched_masks: masks without an
+    image. orders: class names in index order, by the file that declares them; the first file takes precedence. colours:
+    class colours from the last of these files, one per name, if declared there.
     """
 
     splits: dict[str, list[Item]]
@@ -177,5 +180,5 @@ class DataSet:
 
     @property
     def label_map(self) -> LabelMap:
-        """The label map, for reading more data with the same labels."""
+        """Label map for reading more data with the same labels."""
         return LabelMap(self.classes, self.ignore_index, self.encoding, self.colours)

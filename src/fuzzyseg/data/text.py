@@ -1,4 +1,4 @@
-"""Text helpers: decoding, lists, counts, suggestions and validation errors."""
+"""Text helpers: decoding, formatting of lists and counts, suggestions and validation errors."""
 
 import codecs
 import difflib
@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 def short(values: Sequence[object], limit: int = 8) -> str:
-    """Join the first `limit` values with commas; if there are more, append the total."""
+    """Join the first `limit` values with commas. If there are more, append the total number."""
     text = ", ".join(str(v) for v in values[:limit])
     return text if len(values) <= limit else f"{text}, ... ({len(values)} in all)"
 
 
 def printable(text: str) -> str:
-    """Escape control characters, and undecodable bytes in file names, for output to a terminal."""
+    """Escape control characters, and undecodable bytes in file names, for terminal output."""
 
     def shown(letter: str) -> str:
         return letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1]  # also valid in JSON
@@ -30,7 +30,7 @@ def printable(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Escape text for use in a line or table cell of Markdown."""
+    """Escape text for use in a line or table cell of a Markdown file."""
     return re.sub(r"([\\`*\[\]<>|&~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", printable(" ".join(text.split())))
 
 
@@ -58,15 +58,15 @@ def repeated(values: Sequence[T]) -> list[T]:
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return ' Did you mean X?' with the most similar known name, or a list of known names."""
+    """Return ' Did you mean X?' with the most similar known name, or a list of the known names."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known[:20])}."
+    return f" Did you mean {close[0]!r}?" if close else f" Available: {', '.join(known[:20])}."
 
 
 def problems(error: ValidationError, keys: Sequence[str] = (), names: Mapping[str, str] | None = None) -> Iterator[str]:
     """Yield one line per problem in a pydantic error: key, value found, value expected.
 
-    keys: known keys, from which to suggest one for an unknown key. names: internal key -> the key that the user writes.
+    keys: known keys, to suggest one for an unknown key. names: maps internal keys to those that the user writes.
     """
     for item in error.errors(include_url=False):
         key = ".".join((names or {}).get(str(part), str(part)) for part in item["loc"])

@@ -1,4 +1,4 @@
-"""Views and streams that a method requests, and the batches that it receives."""
+"""Views and streams requested by a method, and the batches that it receives."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Source = Literal["labelled", "unlabelled", "all"]
 
 @dataclass(frozen=True)
 class Weak:
-    """One image with random scale, crop and flip, and weak colour jitter if `augment.jitter` is set."""
+    """One view with random scale, crop and flip, and weak colour jitter if `augment.jitter` is set."""
 
 
 @dataclass(frozen=True)
 class WeakStrong:
-    """The weak image and `strong` copies of the same crop (same geometry) with strong photometric transforms.
+    """A weak view, and `strong` copies of the same crop (same geometry) with strong photometric transforms.
 
-    brightness, contrast, saturation: strengths s of factors drawn from [1 - s, 1 + s]. hue: rotations are drawn from
-    [-hue, hue]. The order of these four is random. add_brightness: instead of multiplying, add a number from
+    brightness, contrast, saturation: strength s of a factor drawn from [1 - s, 1 + s]. hue: rotation, drawn from [-hue,
+    hue]. These four are applied in random order. add_brightness: instead of multiplying, add a number from
     [-brightness, brightness] to the image in [0, 1] and clamp the sum. blur_sigma: range of the standard deviation in
     pixels, which is reduced for small crops (`Geometry.blur_reference`).
     """
@@ -47,10 +47,10 @@ class WeakStrong:
 class CropPair:
     """Two overlapping crops of one image with independent flips: `image` and `pair[0]`; see `boxes` and `flips`.
 
-    overlap: range of the fraction of the crop's height and width that both crops share. iou: range of the intersection
-    over union of the crops; after 50 rejected draws, both crops coincide. stride: the offset between the crops is a
-    multiple of it along both axes, so that their feature maps are aligned. colours: strong photometric transforms,
-    drawn for each crop separately; None: weak colour jitter.
+    overlap: range of the fraction of a crop's height and width that both crops share. iou: range of the crops'
+    intersection over union; after 50 rejected draws, both crops coincide. stride: the offset between the crops is a
+    multiple of this along both axes, so that their feature maps are aligned. colours: strong photometric transforms,
+    drawn separately for each crop. Default: weak colour jitter.
     """
 
     overlap: tuple[float, float] = (0.1, 1.0)
@@ -62,7 +62,7 @@ class CropPair:
         """Raise ValueError for invalid ranges or strides."""
         for name, (low, high) in (("overlap", self.overlap), ("iou", self.iou)):
             if not 0 <= low <= high <= 1:
-                raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1], the smaller one first")
+                raise ValueError(f"{name}: found {low, high}; expected two shares in [0, 1] in ascending order")
         if self.stride < 1:
             raise ValueError(f"stride: found {self.stride}; expected at least 1")
 
@@ -75,8 +75,8 @@ class Stream:
     """An endless, resumable sequence of draws.
 
     view: how samples are created from an image. source: list of images to draw from. partner: name of another stream
-    with the same source; this stream draws the same images in another order that never pairs an image with itself.
-    scores: also load a teacher's stored predictions (`data.scores`).
+    with the same source; this stream draws the same images in a different order that never pairs an image with itself.
+    scores: whether to load a teacher's stored predictions (`data.scores`) as well.
     """
 
     view: View
@@ -101,14 +101,14 @@ class Batch:
     """B samples of one stream.
 
     image (B,Cin,H,W) float, normalised. strong: one tensor of the same shape per strong view. valid (B,H,W) bool, False
-    in the padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,) in the source. name: names of
-    the B items. seed (B,) int64, one per sample. drawn_for (B,) class for which the sample was drawn, -1: none. pair,
-    boxes, flips: only for `CropPair`: (image, valid) of the second crop; (B,2,4) y0,x0,y1,x1 before flipping; (B,2)
-    bool. scores (B,C,H,W) float: the teacher's log-probabilities, if the stream has `scores`.
+    in the padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,): indices in the source. name:
+    names of the B items. seed (B,) int64: seed of each sample. drawn_for (B,): class for which the sample was drawn,
+    -1: none. pair, boxes, flips (only for `CropPair`): (image, valid) of the second crop; (B,2,4) y0, x0, y1, x1 before
+    flipping; (B,2) bool. scores (B,C,H,W) float: the teacher's log-probabilities, if the stream has `scores`.
 
-    Before `to`, images and mask are still as read (uint8, or float32 in units), `statistics` contains the mean and
-    standard deviation, (C,) each, in units, and `pending` any photometric transforms to apply on the device; `strong`
-    is empty until they are applied. After `to`, both are None.
+    Before `to`, images and mask have their stored dtype (uint8, or float32 in units), `statistics` contains the mean
+    and standard deviation, (C,) each, in units, and `pending` the photometric transforms to apply on the device, if
+    any; `strong` is empty until they are applied. After `to`, both are None.
     """
 
     image: Tensor
@@ -172,7 +172,7 @@ class Batch:
 
 
 def known_pixels(image: Tensor, channels: int) -> Tensor | None:
-    """Return the band of known pixels of an image (..., C+1, H, W) as (..., H, W) bool; None if there is no such band.
+    """Return the known pixels of an image (..., C+1, H, W) as (..., H, W) bool, or None if it has no such band.
 
     Resampled pixels to which a missing pixel contributes are not known.
     """
@@ -188,7 +188,7 @@ def normalised(image: Tensor, valid: Tensor, mean: Tensor, std: Tensor) -> Tenso
     ValueError if mean and std do not match the channels.
     """
     if not len(mean) == len(std) == image.shape[1]:
-        raise ValueError(f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected as many")
+        raise ValueError(f"found {len(mean)} means, {len(std)} deviations, {image.shape[1]} channels; expected equal")
     batch, channels, height, width = image.shape
     unit = 255 if image.dtype == torch.uint8 else 1
     scale, shift = 1 / (unit * std), -mean / std

@@ -1,4 +1,4 @@
-"""Saving, restoring and sharing of buffers that differ between processes, such as batch-norm statistics."""
+"""Utilities for buffers that differ between processes, such as batch-norm statistics."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from fuzzyseg.ops import distributed
 
 
 def gather_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """Return the buffers that differ between the N processes as rows (N,...) on the CPU; {} for one process."""
+    """Return the buffers that differ between the N processes, stacked: (N,...) on the CPU; {} for one process."""
     if not distributed.active():
         return {}
     rows = {name: distributed.gather(buffer.unsqueeze(0)) for name, buffer in module.named_buffers()}
@@ -17,7 +17,7 @@ def gather_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def restore_buffers(module: nn.Module, rows: Mapping[str, Tensor]) -> None:
-    """Load this process's rows of a `gather_buffers` result, if it is from the same number of processes."""
+    """Load this process's buffers from a `gather_buffers` result; do nothing if the number of processes differs."""
     for name, buffer in module.named_buffers():
         if name in rows and len(rows[name]) == distributed.world_size():
             buffer.copy_(rows[name][distributed.rank()])

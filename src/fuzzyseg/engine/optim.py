@@ -14,7 +14,7 @@ OPTIMISERS: dict[str, Callable[[list[dict[str, Any]], float], Optimizer]] = {
     "adam": lambda groups, momentum: Adam(groups, lr=0.0),
     "adamw": lambda groups, momentum: AdamW(groups, lr=0.0),
 }
-"""Constructors by name, from parameter groups, which set learning rate and weight decay, and a momentum."""
+"""Constructors by name. Arguments: parameter groups, which set learning rate and weight decay, and the momentum."""
 
 
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
@@ -22,7 +22,7 @@ SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "constant": lambda progress, power: 1.0,
     "cosine": lambda progress, power: 0.5 * (1.0 + math.cos(math.pi * progress)),
 }
-"""Learning-rate factors by name, for a progress in [0, 1). poly: Chen et al., "DeepLab", TPAMI 2018."""
+"""Learning-rate factors by name, for progress in [0, 1) and a power. poly: Chen et al., "DeepLab", TPAMI 2018."""
 
 
 def build_optimisers(
@@ -40,8 +40,8 @@ def build_optimisers(
 
     A role's learning rate is its `lr` or, by default, `lr` times its factor, times `head_lr_factor` unless the role is
     `backbone`. Unless `decay_norm` is set, biases and norm parameters (at most one axis) are not decayed. Each group
-    stores its `role`, `initial_lr` and, if set, the role's `betas`. Raises ValueError for an unknown optimiser, for a
-    trainable parameter of `module` that is in no role or in two, and for any other parameter in a role.
+    stores its `role`, `initial_lr` and, if set, the role's `betas`. Raises ValueError for an unknown optimiser, if a
+    trainable parameter of `module` is in no role or in two, or if a role contains any other parameter.
     """
     _check_cover(roles, module)
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -69,7 +69,7 @@ def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
         for parameter in role.params:
             name = names.get(id(parameter))
             if name is None:
-                raise ValueError(f"role {role_name!r} holds a parameter that the method lacks or does not train")
+                raise ValueError(f"role {role_name!r} has a parameter that the method does not have or train")
             if id(parameter) in owner:
                 raise ValueError(f"parameter {name!r} is in two roles: {owner[id(parameter)]!r} and {role_name!r}")
             owner[id(parameter)] = role_name
@@ -79,7 +79,7 @@ def _check_cover(roles: Mapping[str, Role], module: nn.Module) -> None:
 
 
 def rate_factor(step: int, steps: int, schedule: str, power: float, warmup: int) -> float:
-    """Return the factor of the base learning rates at `step` (finished steps, from 0).
+    """Return the factor applied to the base learning rates at `step`, the number of finished steps.
 
     Without warm-up it is 1 at step 0 and still positive at the last step. Warm-up rises linearly to 1 over `warmup`
     steps and multiplies the schedule without shifting it.

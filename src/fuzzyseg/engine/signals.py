@@ -17,7 +17,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "S
 
 
 class Interrupt:
-    """Context in which the first signal sets `requested` and the second raises KeyboardInterrupt.
+    """Context manager in which the first signal sets `requested` and the second raises KeyboardInterrupt.
 
     The previous handlers are restored on exit. The context has no effect outside the main thread, where Python does not
     allow handlers.

@@ -25,14 +25,14 @@ class Settings:
     seed: int = 0
     score: str = SCORE  # key in the evaluation; larger is better
     stop_at: int | None = None
-    """Save and stop after this step, without changing schedules and evaluations."""
+    """Save and stop after this step, without changing the schedules or evaluations."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     clip: float | None = None
     """Maximum global gradient norm."""
     channels_last: bool = False
     compile: bool = False
     ema: float | None = None
-    """Maximum decay of an EMA of the predictor (`average_of`), which is then evaluated and saved instead of it."""
+    """Maximum decay of the predictor's EMA (`average_of`), which is evaluated and saved in its place. None: no EMA."""
     freeze_batch_norm: bool = False
     eval_every: int | None = 0
     """Steps between evaluations; the last step is always evaluated. 0: only the last step; None: no evaluation."""
@@ -47,7 +47,7 @@ class Settings:
 
 @dataclass
 class TrainingState:
-    """Everything that changes during training, i.e. the content of a checkpoint.
+    """All state that changes during training, i.e. the content of a checkpoint.
 
     step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
     that the fp16 scaler skipped because gradients overflowed.
@@ -67,7 +67,7 @@ class TrainingState:
         return self.average.module if self.average is not None else self.method.predictor()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain containers and tensors. Must be called on every process; rank 0's result is complete."""
+        """Return plain containers and tensors only. Must be called on every process; rank 0's result is complete."""
         modules = {"method": self.method, "average": self.average}
         return {
             "step": self.step,
@@ -81,7 +81,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the result of `state_dict`; `skipped` may be missing, as in earlier versions."""
+        """Load the result of `state_dict`; `skipped` may be missing, as in checkpoints of earlier versions."""
         self.step, self.last, self.best = state["step"], state["last"], state["best"]
         self.skipped = state.get("skipped", 0)
         for name, module in (("method", self.method), ("average", self.average)):
@@ -115,8 +115,8 @@ def average_of(predictor: nn.Module, decay: float) -> AveragedModel:
     """Return an EMA of weights and buffers, which equals the predictor after the first update.
 
     Later updates are average = d * average + (1 - d) * predictor with d = min(decay, (1 + n) / (10 + n)) after n
-    updates, so that the first weights do not dominate a short run. n is the buffer `n_averaged`. Integers (counters)
-    are copied.
+    updates, so that the first weights do not dominate a short run. n is the buffer `n_averaged`. Integer buffers
+    (counters) are copied.
     """
 
     @torch.no_grad()

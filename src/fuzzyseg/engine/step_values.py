@@ -25,7 +25,7 @@ MicroBatch = Mapping[str, Samples]
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A loss or the gradient is NaN or infinite. The message names the losses, the step (as logged) and the images.
+    """Raised if a loss or the gradient is NaN or infinite. Names the losses, the step (as logged) and the images.
 
     It is raised on all processes before the optimiser step, so the weights are those of the previous step.
     """
@@ -38,10 +38,10 @@ def check_finite(
     stop: bool,
     gradient: Tensor | None = None,
 ) -> bool:
-    """Check that losses and gradient are finite, and return whether any process requests to `stop`.
+    """Check that losses and gradient are finite, and return whether any process requested to stop.
 
-    steps: one per micro-batch. gradient: its norm, 0-dim. Both results share one synchronisation with the accelerator
-    and one collective operation. Raises NonFiniteLoss.
+    steps: one per micro-batch. stop: this process's request. gradient: its norm, 0-dim. Synchronises once with the
+    accelerator and uses one collective operation. Raises NonFiniteLoss.
     """
     losses = torch.stack([torch.stack([value.detach().float() for value in step.losses.values()]) for step in steps])
     bad = ~losses.isfinite().all()
@@ -65,7 +65,7 @@ def _message(steps: Sequence[Step], micro_batches: Sequence[MicroBatch], losses:
         for samples in streams.values():
             finite = samples.image.flatten(1).isfinite().all(1).tolist()
             damaged += [name for name, ok in zip(samples.name, finite, strict=True) if not ok]
-    # Every process reports the findings of all, since possibly only rank 0's message is visible.
+    # Every process reports the findings of all, since the user may only see rank 0's message.
     failures, damaged = _of_all_processes(failures, losses.device), _of_all_processes(damaged, losses.device)
     cause = "a lower optim.lr, optim.clip or train.precision=fp32 may help"
     if progress.step == 0:  # no weight has changed yet

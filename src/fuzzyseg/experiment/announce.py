@@ -23,7 +23,7 @@ from fuzzyseg.run.progress import score_text
 
 
 def tell(text: str) -> None:
-    """Print `text`. Does nothing if the terminal has been closed: a signal then stops training."""
+    """Print `text`, or do nothing if the terminal has been closed; training is then stopped by a signal."""
     try:
         print(text)
     except OSError as error:
@@ -47,10 +47,10 @@ def announce(
         sentences += say_threshold(setup.loss, method.facts)
     if idle := setup.idle:
         has = "has" if len(idle) == 1 else "have"
-        sentences.append(f"note: {', '.join(idle)} {has} no effect with --loss {requested} as it is set")
+        sentences.append(f"note: {', '.join(idle)} {has} no effect with the current settings of --loss {requested}")
     if name in SET_LOSSES and len(material.dataset.classes) == 2:
         subject = "FPL" if name == "fuzzy" else f"the loss {name}"
-        sentences.append(f"two classes: every fuzzy set holds one class, so {subject} is weighted cross entropy")
+        sentences.append(f"two classes: every fuzzy set contains one class, so {subject} is weighted cross entropy")
     sentences += [f"note: {note}" for note in notes]
     for sentence in sentences:
         say(sentence)
@@ -61,7 +61,7 @@ def say_copies(split: Split) -> list[str]:
     sizes, by_ends = {item.image.stat().st_size for item in split.val}, dict[bytes, list[Path]]()
     for item in split.val:
         by_ends.setdefault(_ends(item.image), []).append(item.image)
-    # Uncompressed images have equal sizes: whole files are read only if their ends are equal, too.
+    # Uncompressed images often have equal sizes, so whole files are read only if their ends are also equal.
     alike = [item.image for item in split.all_ if item.image.stat().st_size in sizes]
     pairs = [(image, by_ends.get(_ends(image), ())) for image in alike]
     copies = [image for image, others in pairs if any(fingerprint(image) == fingerprint(other) for other in others)]
@@ -80,9 +80,9 @@ def _ends(path: Path, count: int = 4096) -> bytes:
 
 
 def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
-    """Return the final message of a training. score: key of the score that selects the best checkpoint."""
+    """Return the final message of a training run. score: key of the score that selects the best checkpoint."""
     if not outcome.finished:
-        ending = "interrupted" if outcome.interrupted else "stopped as asked"
+        ending = "interrupted" if outcome.interrupted else "stopped as requested"
         return f"{ending}: step {outcome.step} is saved in {run.path}; continue with --resume"
     if outcome.last is None:
         return f"done: model in {run.model_dir} (not evaluated)"
@@ -100,7 +100,7 @@ def summary(run: RunFolder, outcome: Outcome, *, score: str) -> str:
         )
     if record(run).get("held_out"):
         lines.append(
-            "the validation images were held out of those with masks: once the settings are chosen, a last training "
-            "with --val none and another --out learns from all of them"
+            "the validation images were held out of those with masks: once the settings are chosen, train once more "
+            "with --val none and another --out to use all of them"
         )
     return "\n".join(lines)

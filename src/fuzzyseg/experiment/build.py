@@ -50,7 +50,7 @@ class Setup:
     own_network: Network | None = None
 
     def resumed(self) -> Self:
-        """Return the setup without initial weights, which a checkpoint replaces."""
+        """Return a copy without initial weights, since a checkpoint replaces them."""
         return replace(self, init=[], network=self.network.model_copy(update={"weights": "none"}))
 
     @property
@@ -74,7 +74,7 @@ class Setup:
 
     @property
     def idle(self) -> list[str]:
-        """Changed settings of the pseudo-label loss, or of the method's loss term, that have no effect."""
+        """Settings of the pseudo-label loss, or of the method's loss term, that were changed but have no effect."""
         name, loss = self.pixel_loss, self.loss
         used: set[str] = set()
         if name is not None and loss.name != "paper":
@@ -182,9 +182,9 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
     init, network, learners, custom = setup.init, setup.network, setup.method.learners, setup.own_network
     if init and len(init) != learners:
         raise ConfigError(
-            f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners}, "
+            f"--init: found {len(init)} file(s), but the method trains {learners} network(s): give {learners} files, "
             "separated by commas"
-            + ", each trained from another seed (equal networks learn nothing from each other)"
+            + ", trained from different seeds (equal networks learn nothing from each other)"
             * (learners > 1)
         )
     options = network.model_dump(include={"weights", "channels", "output_stride", "checkpointing"}) | {
@@ -206,7 +206,7 @@ def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
         logits = network(torch.zeros(shape))
     if not isinstance(logits, torch.Tensor) or logits.dim() != 4 or logits.shape[1] != classes:
         result = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        expected = f"expected logits (1, {classes}, h, w), one channel per class of the data"
+        expected = f"expected logits (1, {classes}, h, w), one channel per class"
         raise ConfigError(f"network: for an image {shape} it returned {result}; {expected}")
     return network
 

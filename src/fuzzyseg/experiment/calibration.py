@@ -28,7 +28,7 @@ from fuzzyseg.ops import distributed
 def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()) -> Material:
     """Hold back labelled images if the setup calibrates on them. names: images to hold back again, for a resumed run.
 
-    Raises ConfigError if too few labelled images are left, or T does not apply to the predictions of a stored teacher.
+    Raises ConfigError if too few labelled images are left, or if T cannot be used with stored predictions.
     """
     # A-FPL computes T at the network's stride, but crops of stored predictions have the size of the image.
     adaptive = setup.uses_threshold and setup.loss.policy == "adaptive"
@@ -70,7 +70,7 @@ class Calibration:
         self.every = max(1, scoring.train.steps // 10) if settings.every is None else settings.every
         self.at_start = bool(setup.init)
         if not self.every and not self.at_start:
-            problem = "found 0, once at the start, but the network starts untrained"
+            problem = "found 0 (only at the start), but the network starts untrained"
             raise ConfigError(f"loss.calibrated.every: {problem}; give --init, or a number of steps")
         if not settings.low < settings.high:
             raise ConfigError(f"loss.calibrated: found low {settings.low}, high {settings.high}; expected low < high")
@@ -102,7 +102,7 @@ class Calibration:
         return calibrated
 
     def calibrate(self, step: int) -> None:
-        """Measure and update all values. A value without any pixel to measure it on is unchanged."""
+        """Measure and update all values. A value is left unchanged if there are no pixels to measure it on."""
         predictor = Predictor(self.method.predictor(), self.scoring.card_at(step), self.scoring.device)
         if self.conformal:
             self._fit_temperature(predictor, step)
@@ -112,10 +112,10 @@ class Calibration:
         if isinstance(self.gate, ConfidentPixels) and confident[0] > 0:
             _, above, right = confident.tolist()
             reliable = self.gate.decide(above, right)
-            share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "none"
+            share = f"{100 * right / above:.1f} % of {above:.0f}" if above else "no"
             self.say(
                 f"step {step}: {share} held-back confident pixels are right, "
-                + ("so that only confident pixels are used" if reliable else "too few: all pixels are used")
+                + ("enough to use only confident pixels" if reliable else "too few, so all pixels are used")
             )
 
     def _fit_temperature(self, predictor: Predictor, step: int) -> None:
@@ -127,8 +127,11 @@ class Calibration:
         self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
-        """Return counts (1+C,M+1): units covered at each threshold, then all units, for all pixels and by most probable
-        class; zeros if T is not calibrated. Also return counts (3,): pixels, confident ones, correct confident ones."""
+        """Return coverage counts (1+C,M+1) and counts (3,) of all pixels, confident ones, and correct confident ones.
+
+        Columns: the units covered at each threshold; last, all units. Rows: all pixels, then by most probable class.
+        The coverage counts are zero if T is not calibrated.
+        """
         classes = self.method.facts.classes
         counts = torch.zeros(1 + classes, len(self.thresholds) + 1, dtype=torch.float64)
         confident = torch.zeros(3, dtype=torch.float64)
@@ -184,7 +187,7 @@ def check_images(images: int, coverage: float) -> None:
     if images < minimum:
         raise ConfigError(
             f"loss.conformal.unit: found 'image' with {images} held-back image(s) for T; a coverage of {coverage:g} "
-            f"takes {minimum}: label more, raise loss.calibrated.hold_back, or count by pixel"
+            f"needs at least {minimum}: label more, raise loss.calibrated.hold_back, or count by pixel"
         )
 
 

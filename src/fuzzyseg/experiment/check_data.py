@@ -151,9 +151,9 @@ class _Check:
         return dataset, resolved
 
     def _lists(self, dataset: DataSet, resolved: bool) -> Lists:
-        """Return the image lists of a training. All images with masks are labelled unless a list is given.
+        """Return the image lists for training. All images with masks count as labelled unless a list is given.
 
-        resolved: whether the classes are known, which selecting the same held-out images as training requires.
+        resolved: whether the classes are known, which is needed to select the same held-out images as training.
         """
         data = self.data
         seed = self.config.seed if data.split_seed is None else data.split_seed
@@ -182,7 +182,7 @@ class _Check:
             }
         self.result.notes += split.notes
         if split.held_out and split.val and not resolved and data.policy == "cover":
-            self.result.notes.append("training may hold out other images for validation: it looks at their classes")
+            self.result.notes.append("training may hold out other images for validation, based on their classes")
         if amount is not None and listed is None:
             self.result.notes.append(f"--labelled {data.labelled}: training selects the images; all masks are checked")
         gaps = [item for item in dataset.val or [] if item.mask is None] if data.val in (None, "val") else []
@@ -229,7 +229,7 @@ class _Check:
 def _large_note(count: int, megapixels: int | None) -> str:
     what = "image is" if count == 1 else "images are"
     limit = USUAL_MEGAPIXELS if megapixels is None else megapixels
-    return f"{count} {what} larger than {limit} million pixels: read by windows, in prediction and training"
+    return f"{count} {what} larger than {limit} million pixels: read in windows, in prediction and training"
 
 
 def _without_labels(location: DatasetLocation, files: Sequence[Files]) -> DataSet:

@@ -22,7 +22,7 @@ Counter = Callable[[int, int], None]
 Task = tuple[Path, Kind]
 
 MIN_BYTES_PER_SECOND = 5e6
-"""Lower bound of the decoding speed, in bytes per second."""
+"""Lower bound on the decoding speed, in bytes per second."""
 
 
 class Examiner:
@@ -62,7 +62,7 @@ class Examiner:
         return [self._counted[mask_of(item)] for item in items]
 
     def presence(self, dataset: DataSet, items: Sequence[Item]) -> NDArray[np.bool_]:
-        """Return which classes each item's mask contains (N,C); none if the mask cannot be decoded."""
+        """Return which classes each item's mask contains (N,C); all False if the mask cannot be decoded."""
         presence = np.zeros((len(items), len(dataset.classes)), np.bool_)
         for row, mask in zip(presence, self.statistics(dataset, items), strict=True):
             row[: len(mask.counts)] = np.array(mask.counts, np.int64) > 0
@@ -86,4 +86,4 @@ def _mask_task(classes: int, ignore_index: int, megapixels: int | None, item: It
 
 
 def _reason(path: Path, result: WorkerFailure) -> str:
-    return f"{path}: the process that reads it {result.reason}"
+    return f"{path}: the process reading it {result.reason}"

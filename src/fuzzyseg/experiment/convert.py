@@ -32,7 +32,7 @@ def convert(
     """Convert LabelMe, COCO or CVAT annotations to images/, masks/ and dataset.yaml in `out`.
 
     labels: text file with one label per line in the order of the class indices. Default: `labels.txt` in the source if
-    it exists, else the tool's order. strict: write nothing if a shape has an unknown type; otherwise its image is
+    it exists, otherwise the tool's order. strict: write nothing if a shape has an unknown type; otherwise its image is
     skipped. `out` must be new or empty. Raises DataError.
     """
     source, out = Path(source), Path(out)

@@ -1,4 +1,4 @@
-"""Demonstration: three trainings of equal length on generated images with groups of similar classes."""
+"""Demonstration: three training runs of equal length on generated images with groups of similar classes."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PLAN = Path(__file__).with_suffix(".yaml")
 def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None, images: int = 160) -> SweepResult:
     """Generate data in `out`, train the plan's three configurations as a sweep, and predict validation images.
 
-    All trainings start from the same two supervised networks and use the same number of labelled images per step.
+    All runs start from the same two supervised networks and use the same number of labelled images per step.
     Nothing is selected on the validation images. plan: used instead of `PLAN`. images: number of training images.
     Returns the result of the sweep. Raises ConfigError if `out` is not empty.
     """
@@ -32,7 +32,7 @@ def demo(out: Path, *, seed: int = 0, say: Say = print, plan: Plan | None = None
     for cell in [cell for cell in grid.cells if cell in done.rows]:
         if (fuzzy := done.rows[cell]["result"]["last"].get("fuzzy")) is not None:
             top, covered = (f"{100 * fuzzy[key]:.1f} %" for key in ("top1", "coverage"))
-            say(f"{cell.arm}: the most probable class is true in {top} of the pixels, the fuzzy set covers {covered}")
+            say(f"{cell.arm}: the most probable class is right at {top} of the pixels; fuzzy sets cover {covered}")
         predict(runs / cell.name, data / "images" / "val" / "demo_000[0-5].png", out / "pictures" / cell.name)
     say(f"one seed: differences of a point or two are noise; predictions are in {out / 'pictures'}")
     return done

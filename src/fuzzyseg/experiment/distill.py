@@ -38,7 +38,7 @@ def defaults(teacher: str | Path) -> dict[str, Any]:
     """Return a student's default settings from the teacher's run. Raises ConfigError for a model without a run."""
     run, config = run_folder(Path(teacher)), run_config(Path(teacher))
     if run is None or config is None:
-        raise ConfigError(f"{teacher}: is no run folder; a student is trained on the data of its teacher's run")
+        raise ConfigError(f"{teacher}: is not a run folder; a student is trained on the data of its teacher's run")
     values = config.model_dump(mode="json")
     kept = {name: values[name] for name in INHERITED}
     if kept["data"]["split_seed"] is None:  # the same labelled images for every student seed
@@ -76,10 +76,10 @@ def distill(
     """
     settings = settings_from(defaults(teacher) if config is None else config, given)
     if settings.out is None:
-        raise ConfigError("--out: not given; name the student's run folder, such as --out runs/student")
+        raise ConfigError("--out: not given; give the student's run folder, such as --out runs/student")
     if settings.method.name != "distill":
         raise ConfigError(
-            f"method.name: found {settings.method.name!r}, which reads no stored predictions; use distill"
+            f"method.name: found {settings.method.name!r}, which does not read stored predictions; use distill"
         )
     settings = absolute_paths(settings)
     folder = Path(labels if labels is not None else f"{Path(str(settings.out))}.labels").absolute()
@@ -93,7 +93,7 @@ def distill(
         if material.card.classes != predictor.classes:
             raise ConfigError(
                 f"{teacher}: its classes are {', '.join(predictor.classes)}, those of the data "
-                f"{', '.join(material.card.classes)}; a student needs the same classes in the same order"
+                f"{', '.join(material.card.classes)}; expected the same classes in the same order"
             )
         folder /= checksum(predictor)[:12]  # identifies the teacher in the student's settings
         _store(predictor, material.split.unlabelled, folder, progress)

@@ -1,4 +1,4 @@
-"""Dry run of a training: time and memory of its first steps and of an evaluation."""
+"""Dry run of training: time and memory of the first steps and of an evaluation."""
 
 import time
 from collections.abc import Sequence

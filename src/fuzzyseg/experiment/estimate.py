@@ -1,4 +1,4 @@
-"""Estimate of a training step's memory before the first step."""
+"""Estimates before the first step: the memory of a training step, and how many evaluations fit into a training."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,18 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fuzzyseg.config import ConfigError
+from fuzzyseg.config import ConfigError, TrainConfig
+from fuzzyseg.data.io.header import file_size
 from fuzzyseg.data.views import Batch
 from fuzzyseg.engine import Settings
 from fuzzyseg.engine.trainer import Batches, losses_of
+from fuzzyseg.experiment.validation import Scoring, evenly_spaced
 from fuzzyseg.methods import Method, Progress
 from fuzzyseg.ops import distributed
 from fuzzyseg.run.memory import free_bytes
 
 SMALL = 2**14
-"""Upper bound of the bytes per pixel and network; if this much memory is free, nothing is measured."""
+"""Upper bound on the bytes per pixel and network; if this much memory is free, nothing is measured."""
 MARGIN = 1.1
-"""Factor for memory that is not counted; 1.08 to 1.14 was measured for four methods and networks."""
+"""Safety factor for memory that is not counted; 1.08 to 1.14 was measured for four methods and networks."""
 GB = 1e9
 
 
@@ -28,8 +30,8 @@ def with_memory_check(source: Batches, method: Method, settings: Settings) -> Ba
 
     Only on a CPU, where the system kills a process that runs out of memory without a message (a GPU raises an error).
     Activation memory is linear in the number of images, so it is extrapolated from the tensors that a forward pass of
-    two images saves for the backward pass. Weights and buffers are unchanged. The random numbers of the training are
-    not affected, because the engine seeds each step.
+    two images saves for the backward pass. Weights and buffers are unchanged. Training uses the same random numbers as
+    without the check, because the engine seeds each step.
     """
 
     def checked(start: int, stop: int) -> Iterator[Any]:
@@ -62,9 +64,26 @@ def _check(micro_batches: Sequence[Mapping[str, Any]], step: int, method: Method
     ways += [f"--crop {sides[0]}x{sides[1]}"] * (min(sides) >= 64)
     raise ConfigError(
         f"memory: a batch of {total} images of {size[0]}x{size[1]} takes {(fixed + images * each) / GB:.1f} GB or "
-        f"more, besides evaluation, data workers and their caches; {free / GB:.1f} GB are free. "
-        f"Try {', or '.join([*ways, 'a smaller --batch or --encoder'])}"
+        f"more, not counting evaluation, data workers and their caches; {free / GB:.1f} GB are free. Try "
+        f"{', or '.join([*ways, 'a smaller --batch or --encoder'])}"
     )
+
+
+def evaluation_interval(train: TrainConfig, method: Method, scoring: Scoring) -> int:
+    """Return the default of `train.eval_every`: ten evaluations, or fewer if they took over a tenth of the training.
+
+    A training step is assumed to take three times as long per pixel and network as a prediction. The number is computed
+    from sizes, not measured, so that a resumed run evaluates after the same steps.
+    """
+    step = 3 * len(method.streams) * train.batch * train.crop[0] * train.crop[1] * method.learners
+    some = evenly_spaced(scoring.items, 20)
+    sizes = [scoring.material.card.image_size or file_size(item.image) for item in some]
+    each = sum(height * width for height, width in sizes) / max(1, len(some))
+    views = sum(scale**2 for scale in scoring.settings.scales) * (2 if scoring.settings.flip else 1)
+    if train.k_maps > 0 or scoring.settings.diagnose == "every":
+        views += 1
+    number = 0.1 * train.steps * step / max(1.0, len(scoring.items) * each * views)
+    return 0 if number < 2 else -(-train.steps // min(10, int(number)))
 
 
 def kept_bytes(micro_batch: Mapping[str, Any], step: int, method: Method, settings: Settings) -> int:

@@ -45,7 +45,7 @@ def export(
     if out is None:
         folder = model_folder(Path(source))
         if folder is None:
-            raise ConfigError(f"--out: not given; {source} is no folder to write the export beside")
+            raise ConfigError(f"--out: not given; {source} is not a folder in which the export could be written")
         out = folder.parent / "export" / form
     with pixel_limit(None if config is None else config.data.max_megapixels):
         kept = evenly_spaced(_items(Path(source), predictor, data), images)

@@ -56,10 +56,10 @@ def write_evaluation(
 
     The old content is kept if writing fails (OSError).
 
-    counts: the arguments that `inference.evaluate` of `items` passed to `keep`, with these settings and this result.
+    counts: the arguments that `inference.evaluate` passed to `keep` when it computed `result` for `items`.
     diagnosis: diagnosis of the same images, if already computed. ignore_index: mask value of void. facts: further
     entries, such as split. Half of the pictures are the images with the lowest mIoU; the others are evenly spaced over
-    the rest, so that the gallery does not show failures only.
+    the rest, so that the gallery does not only show failures.
     """
     with replacing_folder(folder) as part:
         card = predictor.card
@@ -88,14 +88,14 @@ def write_evaluation(
 
 
 def _chosen(total: int, count: int) -> list[int]:
-    """Return `count` indices below `total`: the first half from 0 on, the second half evenly spaced over the rest."""
+    """Return `count` indices below `total`: half of them 0, 1, ..., the others evenly spaced over the rest."""
     worst = min(total, -(-count // 2))
     rest, more = total - worst, min(total, count) - worst
     return [*range(worst), *(worst + (2 * n + 1) * rest // (2 * more) for n in range(more))]
 
 
 def _calibration(items: Sequence[Item], maps: Maps, total: Diagnosis | None) -> dict[str, Any]:
-    """Return reliability and coverage of the fuzzy sets by K. total: diagnosis of the items; None: measured here."""
+    """Return reliability and coverage of the fuzzy sets by K. total: diagnosis of the items, measured if None."""
     every = 1 if total is not None else -(-len(items) // MAX_MEASURED)
     for item in items[::every] if total is None else ():
         for pixels, target in maps(item):

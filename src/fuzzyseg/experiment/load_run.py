@@ -1,4 +1,4 @@
-"""Evaluation of a trained model, and prediction with it."""
+"""Evaluation of trained models, and prediction with them."""
 
 import logging
 import tempfile
@@ -58,7 +58,7 @@ def evaluate(
         mode: whole or sliding. Default: the run's mode.
         device: auto, cpu, cuda, cuda:N or mps.
         gallery: number of images to store in the run folder for `fuzzyseg report`, with the confusion matrix and
-            calibration; they replace those stored by the training. None: store nothing.
+            calibration; they replace those stored during training. None: store nothing.
         network: factory of the custom network, if the model has one.
         progress: called with (images done, images in total).
 
@@ -92,7 +92,7 @@ def evaluate(
             try:
                 write_evaluation(*known, step=card.step, split=split)
             except OSError as error:
-                raise Unwritable(run.evaluation_dir, error, "its content is unchanged: free space and repeat") from None
+                raise Unwritable(run.evaluation_dir, error, "it is unchanged: free disk space and retry") from None
     return {"data": where, "split": split, **result}
 
 
@@ -182,7 +182,7 @@ def sets_of(source: Path, config: Config | None) -> Fuzzy:
 
 
 def run_folder(source: Path) -> RunFolder | None:
-    """Return the run whose folder, model/ or best/ is `source`; None if there is none."""
+    """Return the run that `source`, its folder, model/ or best/, belongs to; None if there is none."""
     for folder in (source, source.parent):
         run = RunFolder(folder)
         if run.config.is_file() and run.split.is_file():
@@ -203,7 +203,7 @@ def run_config(source: Path) -> Config | None:
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """Read the dataset. Its mask encoding takes precedence. Raises ConfigError if its classes are not the model's."""
+    """Read a dataset, whose mask encoding overrides the model's. Raises ConfigError if the classes differ."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
         # As in training, declared metadata overrides the model's, because other roots may order classes differently.
@@ -217,7 +217,7 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
     if dataset.classes != card.classes:
         raise ConfigError(
             f"{root}: its classes are {', '.join(dataset.classes)}, those of the model {', '.join(card.classes)}; "
-            "scores need the same names in the same order: bring dataset.yaml and masks into the model's order"
+            "expected the same names in the same order: adapt dataset.yaml and the masks to the model's order"
         )
     return dataset
 

@@ -1,4 +1,4 @@
-"""Writing of splits as list files."""
+"""Export of splits as list files."""
 
 import json
 from contextlib import suppress
@@ -48,8 +48,8 @@ def write_split(config: Config, out: str | Path) -> tuple[Split, list[str]]:
                 path.unlink(missing_ok=True)
             for path in fresh:
                 path.rmdir()
-        raise Unwritable(folder, error, "no part of the split is left: free space, or choose another --out") from None
+        raise Unwritable(folder, error, "nothing was kept: free disk space, or choose another --out") from None
     use = f"train with --labelled {folder / 'labelled.txt'} --val {folder / 'val.txt'}"
     if data.group is not None:
-        use += f" 'data.group={data.group}', to exclude the groups of validation images from the unlabelled ones"
-    return split, [*dataset.notes, *split.notes, f"split {split.hash} is written to {folder}", use]
+        use += f" 'data.group={data.group}', which keeps the groups of validation images out of the unlabelled ones"
+    return split, [*dataset.notes, *split.notes, f"wrote split {split.hash} to {folder}", use]

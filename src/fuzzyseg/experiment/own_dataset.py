@@ -37,7 +37,7 @@ Source = Pairs | Mapping[str, Pairs]
 
 
 def find_dataset(name: str | None) -> Source | None:
-    """Return the custom dataset of this name; None if there is none, or if a file or folder has the name."""
+    """Return the custom dataset of this name; None if there is none, or if a file or folder has this name."""
     factory = None if name is None or Path(name).exists() else datasets().get(name)
     return None if factory is None else factory()
 
@@ -99,6 +99,6 @@ def _write_mask(mask: Any, path: Path, where: str, size: tuple[int, ...]) -> Non
     if mask.shape != size or mask.dtype.kind not in "iub" or mask.min() < 0 or mask.max() > 255:
         raise DataError(
             f"{where}: found a mask {mask.dtype} of shape {mask.shape}; expected class indices 0 to 254, 255 for void, "
-            f"of shape {tuple(size)}, as its image"
+            f"of shape {tuple(size)}, like its image"
         )
     save_index_png(mask, path)

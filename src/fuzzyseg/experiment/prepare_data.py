@@ -39,7 +39,7 @@ GREY = ([0.449], [0.226])  # ImageNet's mean and std, for one channel
 
 @dataclass
 class Material:
-    """Data of a run. card: input settings. held_back: labelled images used only to calibrate. group: `data.group`."""
+    """Data of a run. card: input settings. held_back: labelled images reserved for calibration. group: `data.group`."""
 
     dataset: DataSet
     split: Split
@@ -50,7 +50,7 @@ class Material:
 
     @property
     def sources(self) -> dict[str, list[Item]]:
-        """Image lists that streams draw from, by name."""
+        """Lists of images that streams sample from, by name."""
         return {"labelled": self.split.labelled, "unlabelled": self.split.unlabelled, "all": self.split.all_}
 
     @cached_property
@@ -185,7 +185,7 @@ def input_scale(
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
     kinds = kinds_of(images, channels)
     if data.bands is not None and len(data.bands) != channels:
-        raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give as many")
+        raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give {channels}")
     given, cards = given_levels(data), cards_of(setup.init)
     if given is None and cards:  # those that the weights were trained with
         given = cards[0].levels
@@ -228,7 +228,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation: given, else those of `init`, measured, of the weights, or ImageNet's."""
+    """Return mean and standard deviation: given, or from `init`, `measured`, the weights or ImageNet, in this order."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
@@ -246,7 +246,7 @@ def input_statistics(
         weights = weights_statistics(source, setup.network.encoder, channels)
         statistics = weights or {3: IMAGENET, 1: GREY}.get(channels)
     if statistics is None or len(statistics[0]) != channels or len(statistics[1]) != channels:
-        what = "none are known" if statistics is None else f"found {len(statistics[0])} and {len(statistics[1])} values"
+        what = "none available" if statistics is None else f"found {len(statistics[0])} and {len(statistics[1])} values"
         raise ConfigError(f"data.mean, data.std: {what} for {channels} channels; give one value per channel for each")
     return list(statistics[0]), list(statistics[1])
 

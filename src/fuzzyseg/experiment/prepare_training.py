@@ -1,4 +1,4 @@
-"""Preparation of a training: data, method, loader and evaluation, and the checkpoint to resume from."""
+"""Preparation of a training run: data, method, loader and evaluation, and the checkpoint to resume from."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -85,7 +85,7 @@ def prepare_training(
     announce(setup, data, material, method, notes, say)
     if state is not None:
         before, after = state["config"]["train"]["steps"], train.steps
-        changed = f"; --steps was {before}: the schedules are now those of {after}" if before != after else ""
+        changed = f"; --steps was {before}: the schedules now extend over {after}" if before != after else ""
         say(f"resuming at step {state['step']}{changed}")
     return Training(setup, material, method, loader, batches, scoring, notes, state)
 
@@ -98,5 +98,5 @@ def _load(run: RunFolder, config: Config) -> dict[str, Any]:
         advice = f"With the run's own settings: fuzzyseg train {run.config} --out {run.path} --resume"
         raise checkpoint.CheckpointError(f"{error}\n{advice}") from None
     if state["step"] > config.train.steps:
-        raise ConfigError(f"--steps: found {config.train.steps}; {run.last_pt} is at step {state['step']}: give more")
+        raise ConfigError(f"--steps: found {config.train.steps}; {run.last_pt} is at step {state['step']}: set more")
     return state

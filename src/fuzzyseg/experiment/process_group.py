@@ -13,7 +13,7 @@ from fuzzyseg.run.environment import process_number
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of this name. `auto`: this process's GPU, else MPS, else the CPU. Raises ConfigError."""
+    """Return the device of this name. `auto`: this process's GPU, or MPS, or the CPU. Raises ConfigError."""
     mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -36,7 +36,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Initialise the process group (nccl on GPUs, else gloo) if torchrun started this process; destroy it on exit.
+    """Initialise the process group (nccl on GPUs, otherwise gloo) if torchrun started this process; destroy it on exit.
 
     Raises ValueError for invalid environment variables.
     """

@@ -1,4 +1,4 @@
-"""The records of a run folder: split.json, environment.json and result.json."""
+"""Records in a run folder: split.json, environment.json and result.json."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ WITHOUT_EFFECT = {
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
     "train.threads", "network.checkpointing",
 }  # fmt: skip
-"""Settings that control how a training is executed and do not affect its weights beyond rounding."""
+"""Settings that control how training is executed and do not affect the weights beyond rounding."""
 
 
 def absolute_paths(config: Config) -> Config:

@@ -54,8 +54,8 @@ def suggest(
 ) -> tuple[list[dict[str, Any]], list[Exception]]:
     """Select up to `count` images to label next, and write a list and an HTML page to the new folder `out`.
 
-    source: a run folder or a model folder. With a run, the selected images also differ from its labelled ones, and its
-    second network, if any, is used. images: files, folders and patterns; the run's labelled and validation images are
+    source: a run folder or a model folder. For a run, images similar to its labelled ones are avoided, and its second
+    network, if any, is also used. images: files, folders and patterns; the run's labelled and validation images are
     skipped. export: annotation formats of `predict_files`; the selected images are copied beside them. device, network,
     progress: as in `fuzzyseg.experiment.predict`.
 
@@ -66,7 +66,7 @@ def suggest(
     if unknown := sorted(set(export) - set(ANNOTATIONS)):
         raise ConfigError(f"--export: found {', '.join(unknown)}; expected some of {', '.join(ANNOTATIONS)}")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out}: is there already; choose another --out")
+        raise ConfigError(f"{out}: exists already; choose another --out")
     check_writable(out)
     source, where = Path(source), choose_device(device)
     predictor, config = load(source, network=network, device=where), run_config(source)
@@ -75,7 +75,7 @@ def suggest(
         known = {path.resolve() for path in (*labelled, *val)}
         files = [path for path in find_files(images, out).files if path.resolve() not in known]
         if len(files) < count:
-            raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; give fewer")
+            raise ConfigError(f"-n: found {count}, but only {len(files)} of the images have no label yet; set fewer")
         check_annotations(export, predictor.card, [path.name for path in files])
         networks = [predictor.network, *_second(source, config, predictor.card, network)]
         surveyor = Surveyor(networks, predictor.card, where, sets_of(source, config))
@@ -86,7 +86,7 @@ def suggest(
         val_infos = [info for path in val if (info := inspect_file(path, "image")).problem is None]
         chosen = [pool[place] for place in choose(pool, centres, count, val_infos)]
         if not chosen:
-            raise DataError(f"all of the {len(pool)} images are near-duplicates of known ones; give others")
+            raise DataError(f"all of the {len(pool)} images are near-duplicates of labelled ones; give others")
         if len(chosen) < count:
             logger.warning("%d of %d suggested: the others are near-duplicates", len(chosen), count)
         rows = [{"rank": n, "image": str(e.info.path), "score": e.score, **e.parts} for n, e in enumerate(chosen, 1)]
@@ -101,9 +101,9 @@ def suggest(
 
 
 def _labelled(source: Path, config: Config | None, predictor: Predictor) -> list[list[Path]]:
-    """Return the run's labelled (and held-back) images and its validation images; warn and return none without data."""
+    """Return the run's labelled (and held-back) and validation images; warn and return none if the data is missing."""
     if config is None or config.data.root is None or not Path(config.data.root).exists():
-        logger.warning("%s: has no run with its data; suggestions may resemble images that it was trained on", source)
+        logger.warning("%s: is not in a run folder with its data; suggestions may resemble its training images", source)
         return [[], []]
     train, back, val = (run_items(source, config, predictor, name) for name in ("train", "held_back", "val"))
     return [[item.image for item in items] for items in (train + back, val)]
@@ -127,7 +127,7 @@ def _second(source: Path, config: Config | None, card: ModelCard, network: Facto
     if config is None or run is None or methods()[config.method.name].learners < 2:
         return []
     if run.path != source or not run.has_checkpoint:
-        logger.warning("the second network is in the run's last.pt: disagreement of the two is not measured")
+        logger.warning("the second network is in the run's last.pt: the networks' disagreement is not measured")
         return []
     return [trained_method(run, config, card, network).pair()[1].eval()]
 
@@ -162,7 +162,7 @@ def _write_list(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _copies(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Copy files to a new folder and return the copies. If two names are equal, all are prefixed with their rank."""
+    """Copy files to a new folder and return the copies. If two have the same name, all are prefixed with their rank."""
     names = [file.name for file in files]
     if len({name.lower() for name in names}) < len(names):
         names = [f"{rank:03}_{name}" for rank, name in enumerate(names, 1)]

@@ -1,4 +1,4 @@
-"""Number of CPU threads of a training."""
+"""Number of CPU threads used in training."""
 
 import os
 import time
@@ -20,7 +20,7 @@ GAIN = 0.95
 def cpu_threads(
     wanted: int | Literal["auto"], network: nn.Module | None, shape: tuple[int, int, int, int], run: RunFolder | None
 ) -> Iterator[str | None]:
-    """Set the number of threads during a training. Yields a message for the user if the number was measured.
+    """Set the number of threads during training. Yields a message for the user if the number was measured.
 
     wanted: number of threads. auto: the number recorded in `run` (None: not resumed), so that rounding is the same;
     otherwise OMP_NUM_THREADS; otherwise the fastest number for a forward pass of `network` (None: not on the CPU) on
@@ -36,7 +36,7 @@ def cpu_threads(
     elif network is not None and "OMP_NUM_THREADS" not in os.environ and before > 1:
         chosen = fastest_threads(network, shape, before)
         torch.set_num_threads(chosen)
-        text = f"{chosen} of {before} CPU threads are the fastest for this network now (train.threads)"
+        text = f"using {chosen} of {before} CPU threads, the fastest number for this network (train.threads)"
     try:
         yield text
     finally:

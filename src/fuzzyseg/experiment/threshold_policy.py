@@ -17,11 +17,11 @@ UNKNOWN = 0.9
 
 
 def auto_threshold(labelled: int, images: int, by: Literal["share", "count"]) -> float:
-    """Return T by Table 5 of the FPL paper (Cityscapes; more labels, smaller T): 0.95 for 1/32, 0.9 for 1/16 and 1/8.
+    """Return T from Table 5 of the FPL paper (Cityscapes; more labels, smaller T): 0.95 for 1/32, 0.9 for 1/16 and 1/8.
 
     Rows are separated at the geometric mean of their fractions. Above the mean of 1/8 and 1/4, T is 0.85, the smallest
-    value in the paper. by: compare the fraction of labelled images, or their number with the same boundaries as counts
-    (131 and 525). The two differ for a dataset of another size.
+    value in the paper. by: `share` compares the fraction of labelled images; `count` compares their number, with the
+    same boundaries converted to counts (131 and 525). The two differ unless the dataset is as large as Cityscapes.
     """
     amount = labelled / max(images, 1) if by == "share" else labelled / CITYSCAPES
     if amount < sqrt(1 / 32 * 1 / 16):
@@ -52,7 +52,7 @@ def threshold_of(loss: LossConfig, facts: Facts) -> float | Policy:
 
 
 def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
-    """Describe the source of T in sentences; none if T is a number."""
+    """Describe the source of T; returns no sentences if T is a plain number."""
     if loss.threshold == "auto":
         labelled, images = facts.images.get("labelled", 0), facts.images.get("all", 0)
         share, count = auto_threshold(labelled, images, "share"), auto_threshold(labelled, images, "count")
@@ -71,8 +71,8 @@ def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
     if loss.policy == "conformal":
         each = " of each class" if loss.conformal.per_class else ""
         return [
-            f"threshold conformal: T {UNKNOWN}, then temperature and T{each} for sets that hold {target:g} % of the "
-            f"truth, by the held-back {loss.conformal.unit}s"
+            f"threshold conformal: T {UNKNOWN}, then temperature and T{each} for sets that cover {target:g} % of the "
+            f"truth, by held-back {loss.conformal.unit}s"
         ]
     return []
 

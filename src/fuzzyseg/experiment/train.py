@@ -19,7 +19,7 @@ from fuzzyseg.experiment.announce import summary, tell
 from fuzzyseg.experiment.build import Setup, optimisers_of, resolve
 from fuzzyseg.experiment.card_record import with_record
 from fuzzyseg.experiment.dry_run import dry_run as dry_run_of
-from fuzzyseg.experiment.estimate import with_memory_check
+from fuzzyseg.experiment.estimate import evaluation_interval, with_memory_check
 from fuzzyseg.experiment.own_dataset import Source, find_dataset, write_dataset
 from fuzzyseg.experiment.prepare_training import Training, prepare_training
 from fuzzyseg.experiment.process_group import choose_device, on_first_process, process_group
@@ -92,12 +92,12 @@ def train(
     settings = settings_from(config, given)
     own_method, own_loss = None if isinstance(method, str) else method, None if isinstance(loss, str) else loss
     if settings.out is None:
-        raise ConfigError("--out: not given; name the run folder, such as --out runs/first")
+        raise ConfigError("--out: not given; give the run folder, such as --out runs/first")
     for custom, table, section in ((own_method, METHODS, settings.method), (own_loss, PIXEL_LOSSES, settings.loss)):
         if custom is not None:
             section.name = custom.__name__
             if custom.__name__ in table:
-                raise ConfigError(f"found an object named {custom.__name__!r}, as one of fuzzyseg; rename it")
+                raise ConfigError(f"found an object with the built-in name {custom.__name__!r}; rename it")
     setup = resolve(settings, method=own_method, loss=own_loss, network=network)  # before any file is read
     if network is None:
         check_names(settings.network.arch, settings.network.encoder)
@@ -142,6 +142,8 @@ def _train(
     built = prepare_training(config, setup, run, device, metrics, resume, say)
     material, state, train = built.material, built.state, config.train
     settings = _settings(train, config.optim, device, config.seed, score=score)
+    if train.evaluate and train.eval_every is None:
+        settings = replace(settings, eval_every=evaluation_interval(train, built.method, built.scoring))
     shape = (min(2, train.batch), config.network.channels, *train.crop)
     network = built.method.predictor() if device.type == "cpu" else None
     with cpu_threads(train.threads, network, shape, None if state is None else run) as measured:
@@ -230,8 +232,8 @@ def _explained_errors() -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ConfigError(
-            f"one image at a time is too few for the network's batch normalisation ({error}): raise --batch, lower "
-            "train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
+            f"one image per forward pass is too few for the network's batch normalisation ({error}): raise --batch, "
+            "lower train.accumulate or the number of processes, or set train.freeze_batch_norm=true"
         ) from None
     except torch.OutOfMemoryError as error:
         raise ConfigError(
@@ -242,10 +244,9 @@ def _explained_errors() -> Iterator[None]:
 
 
 def _settings(train: TrainConfig, optim: OptimConfig, device: torch.device, seed: int, *, score: str) -> Settings:
-    tenth = max(1, train.steps // 10)
     known = {field.name for field in fields(Settings)} - {"device"}
     values = train.model_dump(include=known) | optim.model_dump(include=known)
-    values["save_every"] = train.save_every or tenth
-    if not train.evaluate or train.eval_every is None:
-        values["eval_every"] = tenth if train.evaluate else None
+    values["save_every"] = train.save_every or max(1, train.steps // 10)
+    if not train.evaluate:
+        values["eval_every"] = None
     return Settings(**values, device=device, seed=seed, score=score)

@@ -1,4 +1,4 @@
-"""Evaluation during training: the score on the validation images, and FPL's statistics there."""
+"""Evaluation during training: scores and FPL statistics on the validation images."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,9 +97,9 @@ class Scoring:
     def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
         """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
 
-        It is fitted on held-back images, if any, else on the validation images, whose calibration is then measured with
-        two-fold cross-fitting. At most `MAX_LABELLED` images of each kind are used; `files` identifies those used for
-        fitting, regardless of their folder. Returns None if there are no labelled pixels.
+        It is fitted on held-back images if there are any, otherwise on the validation images, whose calibration is then
+        measured with two-fold cross-fitting. At most `MAX_LABELLED` images of each kind are used; `files` identifies
+        those used for fitting, regardless of their folder. Returns None if there are no labelled pixels.
         """
         held_back, _, fitted = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
         val, middle, judged_on = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
@@ -140,7 +140,7 @@ class Scoring:
 
 
 def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels]:
-    """Return labelled pixels of each item, drawn by `sampled`, skipping items without any."""
+    """Return labelled pixels of each item, selected by `sampled`, skipping items without any."""
     samples = (sampled(training_pairs(predictor, reader, item)) for item in items)
     return [pixels for pixels in samples if pixels is not None]
 

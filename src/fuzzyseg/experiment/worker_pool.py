@@ -21,7 +21,7 @@ TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Placeholder for the result of a task that crashed, timed out or raised. reason: the end of a sentence."""
+    """Placeholder for the result of a task that crashed, timed out or raised. reason: such as "was not run"."""
 
     reason: str
 

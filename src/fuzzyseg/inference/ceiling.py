@@ -1,4 +1,4 @@
-"""The maximum IoU that a class can reach at a network's resolution, computed from masks only."""
+"""Maximum IoU that a class can reach at a network's resolution, computed from masks only."""
 
 import math
 from collections.abc import Sequence

@@ -37,10 +37,10 @@ def evaluate(
 
     mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: void value
     of the masks; default: that of the training data. ceiling: `ceiling` of an earlier result for the same items and
-    network, to avoid reading the masks twice. metrics: further scores by name, functions of the confusion matrix (C,C)
-    float64 with rows truth and columns prediction. progress: called with finished and total images. keep: called at the
-    end with the confusion matrix (C,C) int64 and pixel counts (N,3,C) per image and class: correct, in the truth,
-    predicted.
+    network, to avoid reading the masks twice. metrics: additional metrics by name, functions of the confusion matrix
+    (C,C) float64 with rows truth and columns prediction. progress: called with (images done, images in total). keep:
+    called at the end with the confusion matrix (C,C) int64 and pixel counts (N,3,C) per image and class: correct, in
+    the truth, predicted.
 
     Images and masks too large to decode at once are read and scored in row blocks if the protocol allows it (one scale,
     no flip, no `image_size`); the result is the same.
@@ -50,12 +50,12 @@ def evaluate(
     mask; `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a
     description.
 
-    The processes of a process group divide the images among them and return the same result; call it on all.
+    The processes of a process group divide the images among them and return the same result; all must call it.
 
     Raises DataError if there are no images, an image has no mask, or every pixel is void.
     """
     if not items:
-        raise DataError("there are no images to evaluate on; expected at least one with a mask")
+        raise DataError("found no images to evaluate; expected at least one with a mask")
     card, protocol = predictor.card, Protocol(mode, window, tuple(scales), flip)
     reader, part = card.reader(ignore_index), items[distributed.rank() :: distributed.world_size()]
     counts, each = _counts(predictor, _predictions(predictor, reader, part, protocol, batch), len(items), progress)

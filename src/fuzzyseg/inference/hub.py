@@ -52,13 +52,13 @@ def upload(folder: Path, name: str, *, private: bool = False) -> str:
 def _failure(name: str, error: Exception, *, uploads: bool = False) -> str:
     where = constants.ENDPOINT
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{name}: there is no such path, and {where} shows no such model; a private one needs `hf auth login`"
+        return f"{name}: no such path, and no such model at {where}; for a private model, run `hf auth login` first"
     if isinstance(error, errors.HfHubHTTPError):
         reason = " ".join(str(error).split())[:200]
         return f"{name}: {where} refused ({reason}); log in with `hf auth login`"
     if uploads:
-        return f"{name}: the hub ({where}) cannot be reached; upload the model folder later, or copy it by other means"
+        return f"{name}: the hub ({where}) cannot be reached; upload the model folder later, or copy it another way"
     return (
-        f"{name}: there is no such path, and the hub ({where}) cannot be reached; copy the model folder by other means "
-        "and give its path"
+        f"{name}: no such path, and the hub ({where}) cannot be reached; copy the model folder another way and give "
+        "its path"
     )

@@ -32,7 +32,7 @@ def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
     matrix = matrix.double()
     hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
     if not truth.sum():
-        raise DataError("every pixel of the masks is void; expected some of a class (is ignore_index right?)")
+        raise DataError("every pixel of the masks is void; expected some with a class (is ignore_index right?)")
     iou = hit / (truth + predicted - hit)  # 0 / 0 is NaN: a class that does not occur
     return {
         "miou": iou.nanmean().item(),
@@ -58,7 +58,7 @@ def bootstrap_error(counts: Tensor, draws: int = 200) -> float | None:
     """Return the standard error of the mIoU over the sample of images; None for fewer than two non-void images.
 
     counts: (N,3,C) pixels per image and class: correct, in the truth, predicted. N images are drawn with replacement,
-    `draws` times, by a separate generator (bootstrap, Efron and Tibshirani 1993, chapter 6). The factor sqrt(N / (N -
+    `draws` times, with a separate generator (bootstrap, Efron and Tibshirani 1993, chapter 6). The factor sqrt(N / (N -
     1)) corrects for the underestimated spread of small samples.
     """
     counts = counts[counts[:, 1].sum(1) > 0]

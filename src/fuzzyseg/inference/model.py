@@ -23,7 +23,7 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
     """Save a network and its card in `folder`, replacing its content.
 
     A Segmenter is saved in the format of `segmentation_models_pytorch.from_pretrained(folder)` (config.json and
-    model.safetensors), another network as weights only. Raises OSError as `replacing_folder` does.
+    model.safetensors), any other network as weights only. Raises OSError as `replacing_folder` does.
     """
     with replacing_folder(folder) as part:
         card.write(part)
@@ -79,7 +79,7 @@ def load(
     elif config.is_file():
         model = Segmenter(_from_config(config))
     else:
-        raise DataError(f"{folder}: holds weights of a custom network; give its factory: load(path, network=factory)")
+        raise DataError(f"{folder}: has the weights of a custom network; give its factory: load(path, network=factory)")
     load_network(model, folder)
     if isinstance(model, Segmenter) and model.classes != len(card.classes):
         found = f"its network has {model.classes} classes, its {CARD_NAME} {len(card.classes)}"
@@ -95,7 +95,7 @@ def _from_config(path: Path) -> nn.Module:
         check_names(name, values["encoder_name"])
         fetched = [key for key in values if key.startswith(("pretrained", "checkpoint"))]
         if fetched:
-            raise ValueError(f"found {fetched[0]!r}; a model folder holds all its weights")
+            raise ValueError(f"found {fetched[0]!r}; a model folder must contain all its weights")
         return architecture(name)(**values | {"encoder_weights": None})
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
-        raise DataError(f"{path}: describes no network ({error!r}); copy the model folder again") from None
+        raise DataError(f"{path}: does not describe a network ({error!r}); copy the model folder again") from None

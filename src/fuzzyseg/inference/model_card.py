@@ -113,11 +113,11 @@ def read_card(path: str | Path) -> ModelCard | None:
         reason = error.strerror or str(error)
     except ValueError as error:
         reason = str(error)
-    raise DataError(f"{file}: is no model card ({reason}); copy the model folder again")
+    raise DataError(f"{file}: is not a model card ({reason}); copy the model folder again")
 
 
 def _check(card: ModelCard) -> None:
-    """Raise ValueError for values that no training writes."""
+    """Raise ValueError for values that training never writes."""
     colours = [*(card.colours or ()), *((card.encoding.colours or ()) if card.encoding is not None else ())]
     if any(len(colour) < 3 for colour in colours):
         raise ValueError("colours: expected (red, green, blue) of each class")

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SHARES, LABELS = "class_shares.csv", "labels.txt"
 OWN_MASKS = 10**7
-"""Pixel limit, in millions, for masks that were written here: they are read regardless of their size."""
+"""Megapixel limit for masks written by `predict_files`, large enough to read them regardless of their size."""
 
 
 def predict_files(
@@ -45,7 +45,7 @@ def predict_files(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Path], list[DataError]]:
-    """Write the mask of each image file, and further outputs.
+    """Predict image files and write their masks and further outputs.
 
     images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning. The
     mask of NAME.jpg is `out`/masks/NAME.png: class indices at the image's size, 255 where it has no data, class colours
@@ -57,14 +57,14 @@ def predict_files(
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
     `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    built in memory. progress: called with the numbers of finished and all files of this process.
+    built in memory. progress: called with (files done, files in total) of this process.
 
     If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
-    are skipped, edited outputs kept. overwrite: predict all and replace files. Several processes divide the images.
+    are skipped, edited outputs are kept. overwrite: predict all and replace files. Several processes divide the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
-    another file that is not an earlier result, if `out` has results of another model, image folder or other options, or
+    another file that is not an earlier result, if `out` has results of a different model, image folder or options, or
     if results cannot be written; no partial file is left.
     """
     kinds = _checked(write)
@@ -84,7 +84,7 @@ def predict_files(
     combined = [SHARES, *(ANNOTATIONS[kind][0] for kind in annotations), *[LABELS] * bool(annotations)]
     foreign += [out / name for name in combined if (out / name).exists() and not record.lines]
     if foreign and not overwrite:
-        raise DataError(f"{foreign[0]}: exists and is no earlier result of these images; {ADVICE}")
+        raise DataError(f"{foreign[0]}: exists and is not an earlier result for these images; {ADVICE}")
     _predict(prediction, record, inputs.root, names, progress)
     distributed.barrier()
     if distributed.rank() > 0:
@@ -94,7 +94,7 @@ def predict_files(
 
 
 def _checked(write: Sequence[str]) -> list[str]:
-    """Return the outputs, the mask first. Raises DataError for unknown ones."""
+    """Return the output names, mask first. Raises DataError for unknown ones."""
     kinds = ["mask", *(kind for kind in dict.fromkeys(write) if kind != "mask")]
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise DataError(f"--write: found {', '.join(unknown)}; expected some of {', '.join(KINDS)}")
@@ -114,10 +114,10 @@ def _predict(
     share = list(names.items())[distributed.rank() :: distributed.world_size()]
     edited = {file: paths[0] for file, _ in share if (paths := record.edited(_key(file, root)))}
     if edited:
-        log.warning(f"{short(list(edited.values()), 3)}: changed after the prediction and kept; delete to predict anew")
+        log.warning(f"{short(list(edited.values()), 3)}: edited after the prediction, so kept; delete to predict again")
     known = {file for file, _ in share if file in edited or record.complete(_key(file, root), file) is not None}
     if known:
-        log.warning(f"{len(known)} of {len(share)} images were predicted before; --overwrite repeats them")
+        log.warning(f"{len(known)} of {len(share)} images are already predicted; --overwrite predicts them again")
     done = len(known)
     for number, (file, name) in enumerate(share, 1):
         if file not in known:
@@ -133,7 +133,7 @@ def _predict(
             except OSError as error:
                 raise _unwritable(prediction.out, error, done, len(share)) from None
             except KeyboardInterrupt:
-                log.warning(f"the results of {done} of {len(share)} images are complete; the same command continues")
+                log.warning(f"the results of {done} of {len(share)} images are complete; repeat the command")
                 raise
         if progress is not None:
             progress(number, len(share))
@@ -184,18 +184,18 @@ def _key(file: Path, root: Path) -> str:
 
 
 def _unwritable(path: Path, error: OSError, done: int, total: int) -> Unwritable:
-    status = f"the results of {done} of {total} images are complete, and the same command continues"
+    status = f"the results of {done} of {total} images are complete; repeat the command to continue"
     return Unwritable(path, error, status)
 
 
 def _identity(file: Path) -> tuple[int, int]:
-    """Return the identity of a file, equal for all links to it."""
+    """Return a file's device and inode, which are the same for all links to it."""
     status = file.stat()
     return status.st_dev, status.st_ino
 
 
 def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dict[Path, Path]:
-    """Return an existing result file of each image that has one; warn of images unlike the training images.
+    """Return an existing result file of each image that has one; warn about images unlike the training images.
 
     Raises DataError if a result would replace an image.
     """
@@ -205,9 +205,9 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dic
             if target.exists():
                 existing[file] = target
                 if _identity(target) in sources:
-                    raise DataError(f"{target}: is one of the images and would be replaced; choose another --out")
+                    raise DataError(f"{target}: is one of the images and would be overwritten; choose another --out")
     if find_spec("rasterio") is None and (lost := [file for file in names if is_georeferenced(file)]):
-        log.warning(printable(f"{short(lost, 3)}: results without georeference; pip install 'fuzzyseg[geo]' keeps it"))
+        log.warning(printable(f"{short(lost, 3)}: results have no georeference; pip install 'fuzzyseg[geo]' keeps it"))
     items = [Item(file, None, file.name) for file in names]
     for note in (*header_notes(items), *prediction.predictor.card.range_warnings(items)):
         log.warning(printable(note))
@@ -238,7 +238,7 @@ def _find_in(images: Path, out: Path) -> Found:
             else "there is no such file"
         )
         problem += f", but {counts(listing.others)}" if listing.others else ""
-        raise DataError(f"{images}: {problem}; expected a file, a folder or a pattern; read are {', '.join(SUFFIXES)}")
+        raise DataError(f"{images}: {problem}; expected a file, folder or pattern; supported are {', '.join(SUFFIXES)}")
     if listing.others:
         log.warning(printable(f"{images}: not read as images: {counts(listing.others)}"))
     return listing

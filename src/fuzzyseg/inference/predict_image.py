@@ -1,4 +1,4 @@
-"""Prediction of one image file, whole or in bands of rows, into all its outputs."""
+"""Prediction of a single image file, whole or in bands of rows, and writing of its outputs."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

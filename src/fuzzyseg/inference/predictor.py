@@ -221,7 +221,7 @@ class Predictor:
         fits = kind == "uint8" or (levels is not None and (kind == "float32" or numbers))
         channels = 0 if image.ndim != 3 or 0 in image.shape else image.shape[0 if isinstance(image, Tensor) else -1]
         if not fits or channels != self.card.channels:
-            kinds = "uint8" if levels is None else "uint8, float32 in units, or the numbers of the image files"
+            kinds = "uint8" if levels is None else "uint8, float32 mapped to [0, 1], or the values of the image files"
             raise DataError(
                 f"found an image of shape {tuple(image.shape)} and type {image.dtype}; expected {kinds}, an array "
                 f"(H, W, {self.card.channels}) or a tensor ({self.card.channels}, H, W)"

@@ -10,7 +10,7 @@ from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.networks import Segmenter
 
 LICENCES = {"code": "Apache-2.0 (fuzzyseg)", "backbone": "not declared", "data": "not declared"}
-"""Licences used where the run's record contains none."""
+"""Default licences, for runs whose record contains none."""
 
 
 def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = (), *, in_graph: bool = False) -> str:
@@ -58,7 +58,7 @@ def _use(network: nn.Module) -> list[str]:
         ]
     elsewhere = 'Elsewhere: `segmentation_models_pytorch.from_pretrained("THIS_FOLDER")`.'
     if not network.loads_elsewhere:
-        elsewhere = "segmentation_models_pytorch alone cannot load it: its DPT takes no patches of this size."
+        elsewhere = "segmentation_models_pytorch alone cannot load it: its DPT does not support this patch size."
     return [
         "With fuzzyseg: `fuzzyseg predict THIS_FOLDER IMAGES --out DIR`, or "
         f'`fuzzyseg.load("THIS_FOLDER").predict(image)`. {elsewhere}'
@@ -68,13 +68,13 @@ def _use(network: nn.Module) -> list[str]:
 def _data(data: Mapping[str, Any]) -> Iterator[str]:
     if data:
         yield f"Trained on {markdown(str(data['name']))}: {data['labelled']} labelled images ({data['held_back']} of"
-        yield f"them held back), {data['unlabelled']} without labels, {data['val']} for validation"
+        yield f"them held back), {data['unlabelled']} unlabelled images, {data['val']} for validation"
         yield f"(split {data['split']}, seed {data['seed']})."
 
 
 def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
     if scores:
-        yield f"On {scores['images']} validation images, {scores['protocol']}; of the last step."
+        yield f"On {scores['images']} validation images, {scores['protocol']}; last step."
         yield ""
         yield "| class | IoU |"
         yield "|---|---|"
@@ -92,12 +92,12 @@ def _calibration(card: ModelCard, calibration: Mapping[str, Any], *, in_graph: b
         yield (
             f"The temperature was fitted on {calibration['fitted_on']}. Expected calibration error on validation "
             f"images: {100 * calibration['ece']:.2f} % without it, {100 * calibration['ece_calibrated']:.2f} % with "
-            "it; no pixel served for both fitting and measuring."
+            "it; no pixel was used for both fitting and measuring."
         )
 
 
 def _limits(card: ModelCard) -> Iterator[str]:
-    yield "Scores and calibration hold for images like those of the validation; they say nothing about other sources."
+    yield "Scores and calibration apply to images like the validation images, not to images from other sources."
     if card.value_range:
         ranges = ", ".join(f"{kind} {low:g} to {high:g}" for kind, (low, high) in card.value_range.items())
         yield f"Values of the training images: {ranges}."

@@ -1,4 +1,4 @@
-"""Selection of images to label next: uncertain over much of their area, unlike each other and the labelled images."""
+"""Selection of images to label next: uncertain over a large area, and dissimilar to each other and to labelled ones."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ class _Observed(nn.Module):
 
 
 class Surveyor:
-    """Measures images. networks: the one that predicts, and a second one if the method trains two."""
+    """Measures the uncertainty of images. networks: the predicting one, and a second one if the method trains two."""
 
     def __init__(self, networks: Sequence[nn.Module], card: ModelCard, device: torch.device, fuzzy: Fuzzy) -> None:
         self.card, self._observed, protocol = card, _Observed(networks[0]), Protocol(blend=True)

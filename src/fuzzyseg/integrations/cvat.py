@@ -40,7 +40,7 @@ class Segmentation:
     ) -> list[models.LabeledShapeRequest]:
         """Return one mask per class in the image or, if CVAT requests them, polygons of its connected regions.
 
-        Pixels with a probability below CVAT's confidence threshold, if any, are left out.
+        Pixels with a probability below CVAT's confidence threshold, if any, are omitted.
         """
         from cvat_sdk import auto_annotation
         from cvat_sdk.masks import encode_mask
@@ -63,5 +63,5 @@ def create(run: str | None = None, device: str = "cpu") -> Segmentation:
     """Return the function for a run folder, or its model/ or best/ folder. Raises DataError."""
     run = run or os.environ.get("FUZZYSEG_RUN")
     if run is None:
-        raise DataError("no model is named: give -p run=str:RUN, or set FUZZYSEG_RUN=RUN, a run or model folder")
+        raise DataError("no model given: pass -p run=str:RUN or set FUZZYSEG_RUN=RUN (a run or model folder)")
     return Segmentation(load(run, device=device))

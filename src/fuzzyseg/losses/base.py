@@ -20,7 +20,7 @@ def at_least_fp32(values: Tensor) -> Tensor:
 
 
 def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True) -> Tensor:
-    """Resize logits to (B,C,*size), or not if None, in fp32 or fp64; `Mixed` sides are resized, then mixed."""
+    """Resize logits to (B,C,*size), unless size is None, in fp32 or fp64; `Mixed` logits are resized, then mixed."""
     if isinstance(logits, Mixed):
         a = at_size(logits.a, size, align_corners=align_corners)
         b = at_size(logits.b, size, align_corners=align_corners)
@@ -65,7 +65,7 @@ def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | N
     check_logits("student_logits", student)
     shape = tuple(student.shape)
     if size is not None and len(size) != student.dim() - 2:
-        raise ValueError(f"size: found {tuple(size)}, expected an entry per spatial axis of student_logits {shape}")
+        raise ValueError(f"size: found {tuple(size)}, expected one entry per spatial axis of student_logits {shape}")
     sides = {} if isinstance(teacher, Mixed) else {"teacher_logits": teacher}
     if isinstance(teacher, Mixed):
         sides = {"teacher_logits.a": teacher.a, "teacher_logits.b": teacher.b}
@@ -77,7 +77,7 @@ def check_pair(student: Tensor, teacher: Tensor | Mixed, size: Sequence[int] | N
             raise ValueError(f"{name}: found shape {tuple(side.shape)}, expected batch and classes of student {shape}")
         if size is None and side.shape != student.shape:
             advice = "or give size= to bring both to one size"
-            raise ValueError(f"{name}: found shape {tuple(side.shape)}, expected {shape} as student_logits, {advice}")
+            raise ValueError(f"{name}: found shape {tuple(side.shape)}, expected {shape} like student_logits, {advice}")
     if size is not None and min(size) < 1:
         raise ValueError(f"size: found {tuple(size)}, expected at least 1 along each axis")
     result = (shape[0], *(shape[2:] if size is None else tuple(size)))

@@ -17,10 +17,10 @@ from fuzzyseg.ops.mix import Mixed
 Confidence = Literal["keep", "drop", "gate"] | None
 
 CONFIDENCE = (
-    "Pixels that contribute to the loss. keep: confident ones only, as in the paper; drop: all; gate: confident ones "
-    "if at least the fraction method.threshold of them is right on held-out labels, else all (after CW-BASS v2); "
-    "None: keep for the hard loss, else drop. If this threshold is at least T, confident pixels have K = 1, and FPL is "
-    "weighted cross entropy."
+    "Pixels that contribute to the loss. keep: only confident ones, as in the paper; drop: all; gate: confident ones "
+    "if at least the fraction method.threshold of them is correct on held-out labels, else all (after CW-BASS v2); "
+    "None: keep for the hard loss, else drop. If this threshold is at least T, confident pixels have K = 1, and FPL "
+    "is weighted cross entropy."
 )
 """Help text of `method.confidence`."""
 
@@ -99,8 +99,8 @@ def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
     kind, a = loss.options.get("weight", "concave"), loss.options.get("a", 50.0)
     p = torch.tensor([confidence, 1 - confidence], dtype=torch.float64)
     minimum = float(weight_curve(*p, kind=kind, a=a))
-    but = "" if kind == "none" else f" but for a weight of {minimum:.3f} to 1"
+    but = "" if kind == "none" else f" except for a weight of {minimum:.3f} to 1"
     return [
-        f"only pixels with a confidence of {confidence:g} or more are used, and with T = {largest:g} each has one "
-        f"label: --loss {loss.function.__name__} is cross entropy{but}; method.threshold=0 uses all pixels"
+        f"only pixels with a confidence of at least {confidence:g} are used, and with T = {largest:g} each of them has "
+        f"one label: --loss {loss.function.__name__} is cross entropy{but}; to use all pixels, set method.threshold=0"
     ]

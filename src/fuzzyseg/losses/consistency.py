@@ -26,7 +26,7 @@ def squared_error(
 ) -> Tensor:
     """Return the sum over classes of (q - p)^2, in [0, 2].
 
-    of="logits" compares logits instead; this is unbounded and not invariant to adding a constant to all logits.
+    of="logits" compares logits instead. The result is then unbounded, and adding a constant to all logits changes it.
     """
 
     def distance(z: Tensor, t: Tensor) -> Tensor:

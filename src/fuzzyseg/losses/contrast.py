@@ -1,4 +1,4 @@
-"""InfoNCE between features, with given positives and negatives.
+"""InfoNCE loss between features, for given positives and negatives.
 
 A. van den Oord, Y. Li, O. Vinyals, "Representation learning with contrastive predictive coding", 2018. It is computed
 in fp32 (fp64 stays fp64) as a log-sum-exp. Chunks of anchors are checkpointed: their similarities are recomputed in the
@@ -33,7 +33,7 @@ def info_nce(
 ) -> Tensor:
     """Return -log(e^{a.p/t} / (e^{a.p/t} + sum over the anchor's negatives of e^{a.n/t})): (N,), with gradient.
 
-    anchors, positives (N,D) and negatives (R,D), usually of unit length (`unit`). index (N,K): the rows that are each
+    anchors, positives (N,D) and negatives (R,D), usually of unit length (`unit`). index (N,K): row indices of each
     anchor's negatives. Without it, the negatives are all rows, or those that are True in `kept` (R,) and share no class
     with the anchor; `classes` contains the classes of anchors and negatives, as indices (N,) and (R,) or bool sets
     (N,C) and (R,C). An anchor without negatives has loss 0. chunk: maximum number of similarities (with `index`, of

@@ -61,8 +61,8 @@ def hard(
 ) -> PixelLoss:
     """Compute cross entropy on the teacher's most probable class at every valid pixel.
 
-    With `balance`, the loss is multiplied by the factor that `fuzzy` would have with the same options, as a control for
-    the effect of FPL's scale alone. Threshold and options affect only this factor.
+    With `balance`, the loss is multiplied by the factor that `fuzzy` would have with the same options. This serves as a
+    control for the effect of FPL's scale alone. Threshold and options affect only this factor.
     """
     check_map("valid", valid, check_pair(student_logits, teacher, size), student_logits.device)
     choice = FPLOptions.of(options)
@@ -108,9 +108,9 @@ def thresholded(
 ) -> PixelLoss:
     """Compute `hard` where the teacher's largest probability is at least `confidence`, in [0, 1]; 0 elsewhere.
 
-    K. Sohn et al., "FixMatch", NeurIPS 2020. Pixels below it still count in the denominator of the mean, so the loss
-    grows with the teacher's confidence. The weight is 1 for selected pixels and 0 for others. The threshold T, which
-    bounds a sum of probabilities, is ignored.
+    K. Sohn et al., "FixMatch", NeurIPS 2020. Pixels below `confidence` still count in the denominator of the mean, so
+    the loss grows with the teacher's confidence. The weight is 1 for selected pixels and 0 for others. The threshold T,
+    which bounds a sum of probabilities, is ignored.
     """
     if not 0 <= confidence <= 1:
         raise ValueError(f"confidence: found {confidence!r}, expected a probability in [0, 1]")

@@ -14,7 +14,7 @@ VOID = 255
 
 
 def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Return each pixel's cross entropy (B,H,W), 0 on void. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
+    """Return each pixel's cross entropy (B,H,W), 0 at void pixels. logits (B,C,H,W); mask (B,H,W) int64, 255 is void.
 
     label_smoothing: fraction of the target that is distributed evenly over all classes.
     """
@@ -22,7 +22,7 @@ def cross_entropy_map(logits: Tensor, mask: Tensor, *, label_smoothing: float = 
 
 
 def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) -> Tensor:
-    """Select pixels by online hard example mining: (B,H,W) bool, False on void, without gradient.
+    """Select pixels by online hard example mining: (B,H,W) bool, False at void pixels, without gradient.
 
     A pixel is selected if the probability of its true class is at most max(threshold, the min_kept-th smallest in this
     process's batch), or if fewer than min_kept pixels are not void. logits (B,C,H,W); mask (B,H,W), 255 is void. A.
@@ -39,7 +39,7 @@ def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) 
 
 
 def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
-    """Return 1 minus the soft Dice coefficient, averaged over the classes present: 0-dim, 0 if every pixel is void.
+    """Return 1 minus the soft Dice coefficient, averaged over the classes present: 0-dim; 0 if all pixels are void.
 
     The coefficient of a class is (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth), summed over the non-void pixels of
     this process's batch. logits (B,C,H,W); mask (B,H,W), 255 is void. After F. Milletari, N. Navab, S.-A. Ahmadi,

@@ -41,9 +41,9 @@ def _shares(largest: float) -> AfterValidator:
 
 
 Shares = Annotated[tuple[float, float], _shares(1)]
-"""Lower and upper bound of a fraction in (0, 1]."""
+"""Lower and upper bound on a fraction in (0, 1]."""
 RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
-"""Lower and upper bound of the fraction of an image that `ops.mix.rectangle_masks` covers; more would rarely fit."""
+"""Lower and upper bound on the fraction of an image that `ops.mix.rectangle_masks` covers; more would rarely fit."""
 
 
 class Progress(NamedTuple):
@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """Properties of the data: classes, input channels, background class (None if there is none), images per source."""
+    """Properties of the data: number of classes and channels, background class (if any), and images per source."""
 
     classes: int
     channels: int = 3
@@ -141,7 +141,7 @@ class Method(nn.Module):
         config: MethodConfig,
         facts: Facts,
     ) -> None:
-        """Subclasses accept `(network, *rest)`, pass both to the base class and build their networks and streams.
+        """Subclasses accept `(network, *rest)`, pass both on to the base class, and build their networks and streams.
 
         network: factory that is called once for each network of the method.
         """
@@ -193,7 +193,7 @@ class Method(nn.Module):
     def unlabelled_map(
         self, distance: Callable[..., Tensor], student: Tensor, teacher: Any, valid: Tensor, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the pixel loss (B,H,W) and its statistics, or the paper's `distance` and {} without a pixel loss."""
+        """Return the pixel loss (B,H,W) and its statistics or, if there is none, the paper's `distance` and {}."""
         size = valid.shape[1:]
         if self.pixel_loss is None:
             return distance(student, teacher, size=size, valid=valid), {}

@@ -12,7 +12,7 @@ Both directions are stacked along the batch axis and go through one call of the 
 computes a single factor for both, as in the released FPL code.
 
 Unlike the authors' code, we mix two different images (they mix two crops of one file, because two samplers share a
-seed), do not divide losses by the number of processes, never start a box outside the image, and exclude padding from
+seed), do not divide losses by the number of processes, never start a crop outside the image, and exclude padding from
 the losses. Each process computes its own batch-norm statistics.
 """
 
@@ -50,7 +50,7 @@ class CPS(Method):
     learners: ClassVar[int] = 2
     paper_loss = ("hard", {})
     paper = "CPS, Chen et al., CVPR 2021 (CutMix: French et al., BMVC 2020)"
-    cost = "two networks; each 2 forwards with gradient (CutMix: and 2 without)"
+    cost = "two networks, each with 2 forwards with gradient (with CutMix also 2 without)"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)

@@ -7,7 +7,7 @@ scaled by the fraction of pixels on which the teacher is confident.
 The authors freeze batch norm in both networks (`train.freeze_batch_norm=true`). If it is not frozen, both networks are
 in training mode, and the teacher's running statistics are updated by its own forward passes and by an EMA of the
 student's. `colour` enables the strong colour augmentation of the authors' current scripts, which postdate the paper.
-Not implemented: masks other than boxes, the robust cross entropy, losses on logits, their ramp (which excludes a
+Not implemented: masks other than boxes, the robust cross entropy, losses on logits, their ramp (which rules out a
 threshold) and PixelSSL's variant.
 
 Unlike the authors' code, we always mix two different images, exclude padding from the fraction of confident pixels,
@@ -46,19 +46,19 @@ class CutMixSegConfig(MethodConfig):
     unsupervised_weight: float = setting(1.0, "authors' scripts", "Weight of the paper's distance.", ge=0)
     pixel_weight: float = setting(1.0, "ours", "Weight of a pixel loss (hard, soft, fuzzy).", ge=0)
     decay: float = setting(0.99, "authors' scripts", "Decay of the teacher, weights and buffers.", ge=0, lt=1)
-    threshold: float = setting(0.97, "authors' scripts", "Probability from which a pixel is confident.")
+    threshold: float = setting(0.97, "authors' scripts", "Minimum probability of a confident pixel.")
     confidence: Literal["keep", "drop"] = setting(
-        "keep", "authors' scripts", "keep: scale any loss by the fraction of confident pixels; drop: no scale."
+        "keep", "authors' scripts", "keep: scale the loss by the fraction of confident pixels; drop: do not."
     )
     per_pixel: bool = setting(
         False,
         "authors' scripts",
-        "Drop each pixel below the threshold instead (an option of the authors' code). A fuzzy loss then is cross "
-        "entropy, since every kept pixel has K = 1 and a weight of at least 0.99.",
+        "Drop each pixel below the threshold instead (an option of the authors' code). The fuzzy loss is then cross "
+        "entropy, since every remaining pixel has K = 1 and a weight of at least 0.99.",
     )
     box_area: float = setting(0.5, "authors' scripts", "Fraction of the image that the box covers.", gt=0, le=1)
-    colour: bool = setting(False, "paper", "Strong colours in the student's images (true in the authors' scripts).")
-    images: Literal["all", "unlabelled"] = setting("all", "authors' code", "Images to mix; all: labelled ones, too.")
+    colour: bool = setting(False, "paper", "Strong colour jitter for the student (true in the authors' scripts).")
+    images: Literal["all", "unlabelled"] = setting("all", "authors' code", "Images to mix; all: also labelled ones.")
 
 
 class CutMixSeg(Method):

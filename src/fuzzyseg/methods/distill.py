@@ -26,7 +26,7 @@ class DistillConfig(MethodConfig):
     """Settings of distillation."""
 
     unsupervised_weight: float = setting(1.0, "ours", "Weight of the loss on unlabelled images.", ge=0)
-    strong: bool = setting(True, "Noisy Student", "Show the student strong views; false: the teacher's colours.")
+    strong: bool = setting(True, "Noisy Student", "Give the student strong views; false: the teacher's colours.")
 
 
 class Distill(Method):

@@ -7,7 +7,7 @@ supervise the strong view of the same crop, into which a rectangle of another im
 
 `self`: the network is its own teacher. The crop's labels come from the training-mode forward pass that also includes
 the labelled images; the labels of the pasted image come from an evaluation-mode pass, which does not update batch norm.
-`ema`: an EMA of the network, in evaluation mode, labels both images and is the network that is evaluated.
+`ema`: an EMA of the network, in evaluation mode, labels both images and is used for evaluation.
 
 Unlike the authors' code, we paste from another image: UniMatch's code pastes another crop of the same image, because
 two samplers share a seed, and V2's flips the batch, so that pairs depend on the number of processes. Strong views use
@@ -33,9 +33,9 @@ class FixMatchConfig(MethodConfig):
     """Settings of FixMatch."""
 
     teacher: Literal["self", "ema"] = setting(
-        "self", "Yang et al., CVPR 2023", "self: the network itself; ema: its average, as in UniMatch V2's code."
+        "self", "Yang et al., CVPR 2023", "Teacher. self: the network; ema: its average, as in UniMatch V2's code."
     )
-    threshold: float = setting(0.95, "authors' code", "Probability from which a pixel is confident.")
+    threshold: float = setting(0.95, "authors' code", "Minimum probability of a confident pixel.")
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
     decay: float = setting(0.996, "authors' code", "Decay of the average, after warm-up 1 - 1/(step + 1).", ge=0, lt=1)
@@ -50,7 +50,7 @@ class FixMatch(Method):
     config: FixMatchConfig
     paper_loss = ("hard", {})
     paper = "FixMatch, Sohn et al., NeurIPS 2020 (segmentation: Yang et al., CVPR 2023)"
-    cost = "one network: 3 forwards, one of them on a double batch, and 1 without gradient (ema: two networks)"
+    cost = "one network, 3 forwards, one of them on a double batch, and 1 without gradient (ema: two networks)"
     keeps = "nothing (ema: the average of the weights)"
 
     def __init__(self, network: Network, *rest: Any) -> None:

@@ -40,10 +40,10 @@ class MeanTeacherConfig(MethodConfig):
     """Settings of mean teacher; None uses the preset's value."""
 
     preset: Literal["torchsemiseg", "pixelssl"] = setting(
-        "torchsemiseg", "FPL paper's baseline", "Re-implementation that the defaults follow."
+        "torchsemiseg", "FPL paper's baseline", "Re-implementation whose defaults are used."
     )
     decay: float = setting(0.99, "both presets", "Decay of the teacher's weights.", ge=0, lt=1)
-    warm_up: bool | None = setting(None, "preset", "Warm-up of the decay, 1 - 1/(step + 1); None: only pixelssl.")
+    warm_up: bool | None = setting(None, "preset", "Warm-up of the decay, 1 - 1/(step + 1); None: only for pixelssl.")
     of: Literal["probabilities", "logits"] | None = setting(
         None, "preset", "Input of the squared error; None: probabilities (torchsemiseg), logits (pixelssl)."
     )
@@ -53,10 +53,10 @@ class MeanTeacherConfig(MethodConfig):
     labelled: bool | None = setting(
         None, "preset", "Consistency on labelled images too; None: true (torchsemiseg), false (pixelssl, pixel losses)."
     )
-    ramp: float | None = setting(None, "preset", "Fraction of the run with a ramp; None: 0 or 5/45.", ge=0, le=1)
+    ramp: float | None = setting(None, "preset", "Ramp, as a fraction of the run; None: 0 or 5/45.", ge=0, le=1)
     pixel_weight: float = setting(1.0, "ours", "Weight of a pixel loss (hard, soft, fuzzy).", ge=0)
     predictor: Literal["student", "teacher"] = setting(
-        "student", "torchsemiseg", "Network that is evaluated and saved (pixelssl reports both)."
+        "student", "torchsemiseg", "Network to evaluate and save (pixelssl reports both)."
     )
 
 
@@ -69,8 +69,8 @@ class MeanTeacher(Method):
     pixel_only = ("pixel_weight",)
     paper = "Mean Teacher, Tarvainen and Valpola, NeurIPS 2017"
     fuzzy = "variant"
-    cost = "two networks, one trained; student 2 forwards, teacher 2 without gradient (1 if no labelled images)"
-    keeps = "teacher: average of the student's weights, batch-norm statistics of its own"
+    cost = "two networks, one trained; student 2 forwards, teacher 2 without gradient (1 without labelled images)"
+    keeps = "teacher: average of the student's weights, with separate batch-norm statistics"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)

@@ -41,17 +41,17 @@ class PC2SegConfig(MethodConfig):
     consistency: Literal["cosine", "l2"] = setting("cosine", "paper", "Distance: 1 - cosine, or squared error.")
     consistency_weight: float = setting(1.0, "ours", "Weight of the consistency.", ge=0)
     unsupervised_weight: float = setting(
-        0.25, "ours", "Weight of a pixel loss; gradients are then about as large as those of the consistency.", ge=0
+        0.25, "ours", "Weight of a pixel loss; makes its gradients about as large as those of the consistency.", ge=0
     )
     ramp: float = setting(0.1, "ours", "Fraction of the run over which either weight grows.", ge=0, le=1)
-    contrast_weight: float = setting(0.1, "ours", "Weight of the contrast; adjust it with `negatives`.", ge=0)
+    contrast_weight: float = setting(0.1, "ours", "Weight of the contrast; adjust it together with `negatives`.", ge=0)
     temperature: float = setting(0.07, "ours", "tau.", gt=0)
     negatives: int = setting(200, "ours", "Negatives per anchor, drawn with replacement.", ge=1)
-    other_image: bool = setting(True, "paper's best", "Negatives from other images than the anchor's.")
+    other_image: bool = setting(True, "paper's best", "Draw negatives from images other than the anchor's.")
     debias: Literal["none", "probability", "fuzzy"] = setting(
         "probability", "paper's best", "Draw negatives by the probability of another class; fuzzy: by disjoint sets."
     )
-    fuzzy_threshold: float = setting(0.9, "FPL paper", "T of the fuzzy sets.", gt=0, le=1)
+    fuzzy_threshold: float = setting(0.9, "FPL paper", "Threshold T of the fuzzy sets.", gt=0, le=1)
     width: int = setting(128, "ours", "Channels of the projected features.", ge=1)
 
 
@@ -65,7 +65,7 @@ class PC2Seg(Method):
     paper = "PC2Seg, Zhong et al., ICCV 2021"
     fuzzy = "variant"
     shares_forward = True
-    cost = "one network and a projector (.6 M parameters), 1 forward of 3 batches with gradient; a contrast of cells"
+    cost = "one network and a projector (0.6 M parameters), 1 forward of 3 batches with gradient; a contrast of cells"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)

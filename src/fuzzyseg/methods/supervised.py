@@ -11,7 +11,7 @@ from fuzzyseg.data.views import Batch, Stream, Weak
 from fuzzyseg.losses import PIXEL_LOSSES
 from fuzzyseg.methods.base import Method, Network, Progress, Step
 
-_REASON = "does not apply: the supervised baseline has no pseudo labels; choose another method, or leave the loss out"
+_REASON = "does not apply: the supervised baseline has no pseudo labels; choose another method or omit --loss"
 
 
 class Supervised(Method):

@@ -31,7 +31,7 @@ _STREAM = 0x5DEECE66  # separates this random stream from the sample's others
 class UniMatchConfig(MethodConfig):
     """Settings of UniMatch."""
 
-    threshold: float = setting(0.95, "paper", "Probability from which a pixel is confident.")
+    threshold: float = setting(0.95, "paper", "Minimum probability of a confident pixel.")
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     image_weight: float = setting(0.25, "authors' code", "Weight of each of the two strong views.", ge=0)
     feature_weight: float = setting(0.5, "authors' code", "Weight of the perturbed features.", ge=0)

@@ -37,7 +37,7 @@ _WHOLE, _LEVEL = 16, 17  # `purpose` arguments of `uniform`; level i uses _LEVEL
 class UniMatchV2Config(MethodConfig):
     """Settings of UniMatch V2."""
 
-    threshold: float = setting(0.95, "authors' code", "Probability from which a pixel is confident.")
+    threshold: float = setting(0.95, "authors' code", "Minimum probability of a confident pixel.")
     confidence: Confidence = setting(None, "ours", CONFIDENCE)
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the mean of both views' losses.", ge=0)
     undropped: float = setting(0.5, "authors' code", "Fraction of images that drop no channel.", ge=0, le=1)

@@ -1,9 +1,9 @@
 """Virtual Adversarial Training: A Regularization Method for Supervised and Semi-Supervised Learning (VAT).
 
 T. Miyato, S. Maeda, M. Koyama, S. Ishii, TPAMI 2018. VAT finds, for each image, the small perturbation that changes the
-prediction most, and trains the network to predict the same as for the clean image. The adaptive radius and the variant
-with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation needs strong,
-varied perturbations", BMVC 2020, where VAT is a baseline.
+prediction most, and trains the network to make the same prediction as for the clean image. The adaptive radius and the
+variant with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation needs
+strong, varied perturbations", BMVC 2020, where VAT is a baseline.
 
 The paper's target is a full distribution, so support for FPL is our addition: a pixel loss replaces the trained KL
 divergence. The direction is still found with the KL divergence. `confidence`, if set, scales the loss by one number and
@@ -39,19 +39,19 @@ _JITTER = WeakStrong(1, 0.4, 0.4, 0.4, 0.1, jitter_probability=0.8, grey_probabi
 class VATConfig(MethodConfig):
     """Settings of VAT."""
 
-    unsupervised_weight: float | None = setting(None, "French et al.; ours", "alpha; None: 0.1, pixel loss 1.", ge=0)
+    unsupervised_weight: float | None = setting(None, "French et al.; ours", "alpha; None: 0.1 (pixel loss: 1).", ge=0)
     radius: Literal["adaptive", "fixed"] = setting(
         "adaptive", "French et al.", "adaptive: half the norm of the image's differences; fixed: sqrt(Cin H W)."
     )
-    epsilon: float | None = setting(None, "French et al.", "Factor of the radius; None: adaptive 1, fixed 0.5.", gt=0)
+    epsilon: float | None = setting(None, "French et al.", "Radius factor; None: adaptive 1, fixed 0.5.", gt=0)
     probe: float = setting(0.1, "ours", "xi: L2 norm of the offset at which the gradient is computed.", gt=0)
     power: int = setting(1, "Miyato et al.", "Power iterations.", ge=1)
-    images: Literal["all", "unlabelled"] = setting("all", "both papers", "Unsupervised images; all: labelled ones too.")
+    images: Literal["all", "unlabelled"] = setting("all", "both papers", "Images of the loss; all: also labelled ones.")
     target: Literal["student", "teacher"] = setting(
-        "student", "Miyato et al.", "Network that gives target and direction; teacher: a mean teacher (French et al.)."
+        "student", "Miyato et al.", "Network for target and direction; teacher: a mean teacher (French et al.)."
     )
     ema_decay: float = setting(0.99, "French et al.", "Decay of the mean teacher.", ge=0, lt=1)
-    jitter: bool = setting(False, "Miyato et al.", "Colour jitter in the student's images (true in French et al.).")
+    jitter: bool = setting(False, "Miyato et al.", "Colour jitter of the student's images (true in French et al.).")
     confidence: float | None = setting(
         None, "Miyato et al.", "Scale the loss by the fraction of pixels above it (0.97 in French et al.).", gt=0, lt=1
     )
@@ -64,7 +64,7 @@ class VAT(Method):
     config: VATConfig
     paper = "VAT, Miyato et al., TPAMI 2018 (segmentation: French et al., BMVC 2020)"
     fuzzy = "variant"
-    cost = "one network: 2 forwards without gradient to the weights (one with, to the image), 1 with; teacher: a copy"
+    cost = "one network: 2 forwards without weight gradients (one with image gradient), 1 with; teacher: a copy"
     keeps = "nothing (target=teacher: a mean teacher)"
 
     def __init__(self, network: Network, *rest: Any) -> None:

@@ -17,7 +17,7 @@ NETWORKS = (
     "DPT", "DeepLabV3", "DeepLabV3Plus", "FPN", "Linknet", "MAnet",
     "PAN", "PSPNet", "Segformer", "UPerNet", "Unet", "UnetPlusPlus",
 )  # fmt: skip
-"""Architectures, by the names of their classes in segmentation_models_pytorch."""
+"""Supported architectures, named after their classes in segmentation_models_pytorch."""
 
 _RESERVED = {
     "encoder_name": ": set network.encoder instead",
@@ -36,7 +36,7 @@ _OURS = {"arch", "encoder", "weights", "channels", "output_stride", "checkpointi
 
 def architecture(name: str) -> type[nn.Module]:
     """Return the class of an architecture in `NETWORKS`. Raises KeyError for any other name."""
-    import segmentation_models_pytorch as smp  # here: it takes seconds to import, and methods import this package
+    import segmentation_models_pytorch as smp  # imported here: it takes seconds, and methods import this package
 
     if name not in NETWORKS:
         raise KeyError(name)
@@ -57,7 +57,7 @@ def build_network(
     """Build a network with new random decoder and head weights.
 
     arch: a name in `NETWORKS`. encoder: an encoder of segmentation_models_pytorch, or `tu-` plus a timm model name.
-    weights: the encoder's: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
+    weights: encoder weights: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
     encoder's output stride, if configurable. checkpointing: recompute the encoder's activations in the backward pass.
     options: passed to the architecture and, for `tu-` encoders, to timm. Raises ValueError for an unknown name
     (suggesting the nearest known one), an option that does not apply, or weights that are unavailable or do not match.
@@ -94,7 +94,7 @@ def _checkpoint_activations(encoder: nn.Module, name: str) -> None:
 def _nearest(name: str, known: Iterable[str]) -> str:
     names = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-    return f" Did you mean {names[close[0]]!r}?" if close else f" Known: {', '.join(sorted(names.values()))}."
+    return f" Did you mean {names[close[0]]!r}?" if close else f" Available: {', '.join(sorted(names.values()))}."
 
 
 def check_names(arch: str, encoder: str) -> None:

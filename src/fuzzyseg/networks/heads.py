@@ -1,4 +1,4 @@
-"""Training-only modules that methods add to a network, access to its features, and checks of networks."""
+"""Helpers for methods: modules used only in training, access to a network's features, and checks of networks."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ def check_stages(network: nn.Module, method: str) -> None:
         raise ValueError(
             f"network: {method} works on features, but {type(network).__name__} has no {', '.join(missing)}; add "
             "`encode` (image -> list of feature maps), `decode` (feature maps -> one map) and `classify` (map -> "
-            "logits), with forward their composition, or choose a method that needs only logits"
+            "logits), whose composition is forward, or choose a method that needs only logits"
         )
 
 
@@ -25,8 +25,8 @@ def check_different(first: nn.Module, second: nn.Module, method: str) -> None:
     """Raise ValueError if two networks that learn from each other have equal weights."""
     if all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)):
         raise ValueError(
-            f"the two networks of {method} start from equal weights and would learn nothing from each other: "
-            "give two files trained from different seeds (--init FILE,FILE)"
+            f"the two networks of {method} start from equal weights and would learn nothing from each other: give "
+            "files of two trainings with different seeds (--init FILE,FILE)"
         )
 
 
@@ -39,12 +39,12 @@ class Stages(NamedTuple):
 
 
 def encoder_channels(network: Any, method: str) -> tuple[int, ...]:
-    """Return the channels of the encoder's feature maps, fine to coarse. Raises ValueError if undefined."""
+    """Return the channel counts of the encoder's feature maps, fine to coarse. Raises ValueError if undefined."""
     return tuple(_channels(network, "encoder_channels", method))
 
 
 def decoder_channels(network: Any, method: str) -> int:
-    """Return the channels of the decoder's features. Raises ValueError if these or the stages are undefined."""
+    """Return the decoder's number of output channels. Raises ValueError if it or the stages are undefined."""
     return int(_channels(network, "decoder_channels", method))
 
 
@@ -107,7 +107,7 @@ def convolutional_head(
 
 
 def at_input_size(body: nn.Module, values: Tensor, smallest: int) -> Tensor:
-    """Apply `body` to values (B,D,H,W), enlarged to at least `smallest`, and resize its output to (B,1,H,W)."""
+    """Apply `body` to values (B,D,H,W), enlarged to sides >= `smallest`, and resize its output to (B,1,H,W)."""
     size = values.shape[-2:]
     larger = [max(side, smallest) for side in size]
     if larger != list(size):

@@ -54,7 +54,7 @@ class Segmenter(nn.Module):
         """Return the encoder's features for the decoder: a list of (B,D_i,h_i,w_i); for DPT also the prefix tokens.
 
         image (B,Cin,H,W), normalised. Raises ValueError if H or W is not a multiple of `divisor`, or if the encoder
-        accepts only one image size and the image has another.
+        accepts only one image size and the image has a different one.
         """
         height, width = image.shape[-2:]
         divisor = self.divisor
@@ -88,12 +88,12 @@ class Segmenter(nn.Module):
 
     @property
     def encoder_channels(self) -> tuple[int, ...]:
-        """Channels of the encoder's feature maps, from fine to coarse; the first map is the image itself."""
+        """Channel counts of the encoder's feature maps, from fine to coarse; the first map is the image itself."""
         return tuple(self.smp.encoder.out_channels)
 
     @property
     def decoder_channels(self) -> int:
-        """Channels of the decoder's features."""
+        """Number of channels of the decoder's features."""
         return next(m.in_channels for m in self.head.modules() if isinstance(m, nn.Conv2d))
 
     @property
@@ -115,5 +115,5 @@ class Segmenter(nn.Module):
 
     @property
     def divisor(self) -> int:
-        """The number of which image height and width must be multiples."""
+        """Number that must divide the image height and width."""
         return int(self.smp.encoder.output_stride) if self.smp.requires_divisible_input_shape else 1

@@ -43,7 +43,7 @@ def read_state(path: Path) -> State:
         raise ValueError(f"weights {path}: cannot be read ({error}); expected safetensors or a torch file") from error
     except Exception as error:  # unpickling errors, whose message advises weights_only=False
         raise ValueError(
-            f"weights {path}: contains other objects than tensors; expected safetensors or a torch file of a "
+            f"weights {path}: contains objects other than tensors; expected safetensors or a torch file of a "
             "state_dict() (if it contains a whole module, load it in Python and save its state_dict())"
         ) from error
     for _ in _NESTED:  # checkpoints store the weights under one of these keys
@@ -53,7 +53,7 @@ def read_state(path: Path) -> State:
         content = inner
     state = {str(k): v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not state:
-        raise ValueError(f"weights {path}: contains no tensors by name; expected a state_dict")
+        raise ValueError(f"weights {path}: contains no named tensors; expected a state_dict")
     return state
 
 
@@ -64,9 +64,9 @@ def _check_start(path: Path) -> None:
     if not start:
         raise ValueError(f"weights {path}: is empty; download or copy it again")
     if start.startswith(b"version https://git-lfs"):
-        raise ValueError(f"weights {path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
+        raise ValueError(f"weights {path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise ValueError(f"weights {path}: is a page of text (HTML or XML) of a failed download: download it again")
+        raise ValueError(f"weights {path}: is an HTML or XML page, as from a failed download: download it again")
 
 
 def _namings(state: State, keys: set[str]) -> Iterator[State]:
@@ -88,7 +88,7 @@ def _namings(state: State, keys: set[str]) -> Iterator[State]:
 
 
 def _adapt_channels(module: nn.Module, state: State) -> State:
-    """Adapt the first convolution's weights to another number of input channels, preserving the response's scale.
+    """Adapt the first convolution's weights to a different number of input channels, preserving the response's scale.
 
     A single channel gets the sum (grey images have equal channels); otherwise channels are repeated cyclically and
     multiplied by old / new.
@@ -168,7 +168,7 @@ def _look_like(path: Path) -> str:
 
 
 def network_file(path: Path) -> Path:
-    """Return the weights file given as a file, model folder or run folder (last model). Raises ValueError if none."""
+    """Return the weights file at a path, which may be a model or run folder. Raises ValueError if there is none."""
     for file in (path, path / "model.safetensors", path / "model" / "model.safetensors"):
         if file.is_file():
             return file
@@ -179,15 +179,15 @@ def network_file(path: Path) -> Path:
 def load_network(network: nn.Module, path: Path) -> None:
     """Load all weights of a network from a file, a model folder or a run folder.
 
-    Raises ValueError, naming the file and the keys and shapes that do not match, or if the file's checksum is wrong.
+    Raises ValueError, naming the keys and shapes, if any do not match, or if the file's checksum is wrong.
     """
     file = network_file(path)
     _check_start(file)
     expected = file.with_name(file.name + CHECKSUM)
     if expected.is_file() and expected.read_text(encoding="utf-8").split()[:1] != [_sha256(file)]:
         raise ValueError(
-            f"network weights {file}: are damaged (they differ from {expected.name}); copy the folder again, or delete "
-            f"{expected.name} if you have changed the weights"
+            f"network weights {file}: are damaged (they do not match {expected.name}); copy the folder again, or "
+            f"delete {expected.name} if you have changed the weights"
         )
     target = network.smp if isinstance(network, Segmenter) else network
     keys = set(target.state_dict())
@@ -215,7 +215,7 @@ def _sha256(file: Path) -> str:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Use only the hub's cache if one short request does not reach the hub.
+    """Fall back to the hub's local cache if one short request does not reach the hub.
 
     The hub client would retry each request for most of a minute. Neither smp nor timm forwards its argument
     `local_files_only`, so its offline flag is the only way.
@@ -246,9 +246,9 @@ def from_hub(encoder: str, fetch: Callable[[], T]) -> T:
 def weights_statistics(weights: str, encoder: str, channels: int = 3) -> Statistics | None:
     """Return the per-channel mean and std, for images in [0, 1], with which the encoder's weights were trained.
 
-    weights: imagenet, none or a file, as in `build_network`. Returns None without weights, or if the file's metadata
-    has no `mean` and `std`. For other channel counts the values are repeated cyclically, or averaged for one channel,
-    like the weights of the first convolution. Raises ValueError for invalid metadata.
+    weights: imagenet, none or a file, as in `build_network`. Returns None if there are no weights, or no
+    `mean` and `std` in the file's metadata. For other channel counts the values are repeated cyclically (averaged for a
+    single channel), like the weights of the first convolution. Raises ValueError for invalid metadata.
     """
     if weights == "none":
         return None

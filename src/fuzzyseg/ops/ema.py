@@ -8,9 +8,10 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Buffers = Literal["own", "average", "copy"]
-"""own: updated by the teacher's training-mode forwards; average: EMA, like the weights; copy: copy of the student's."""
+"""own: updated by the teacher's forward passes; average: EMA, like the weights; copy: copied from the student."""
 
 
 def teacher_of(student: nn.Module) -> nn.Module:
@@ -35,8 +36,8 @@ def follow(teacher: nn.Module, student: nn.Module, decay: float, *, buffers: Buf
     if targets.keys() != sources.keys() or target_buffers.keys() != source_buffers.keys():
         odd = sorted((targets.keys() | target_buffers.keys()) ^ (sources.keys() | source_buffers.keys()))
         raise ValueError(f"teacher and student differ in {', '.join(odd)}")
-    for name, weight in targets.items():
-        weight.lerp_(sources[name].to(weight.dtype), 1 - decay)
+    values = [sources[name].to(weight.dtype) for name, weight in targets.items()]
+    get_ema_multi_avg_fn(decay)(list(targets.values()), values, 0)  # type: ignore[no-untyped-call]
     for name, buffer in target_buffers.items() if buffers != "own" else ():
         if buffers == "average" and buffer.is_floating_point():
             buffer.lerp_(source_buffers[name], 1 - decay)

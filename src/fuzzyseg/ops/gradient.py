@@ -1,4 +1,4 @@
-"""Context managers for frozen modules and exact small differences, and adversarial directions."""
+"""Adversarial directions, and context managers that freeze modules or preserve small differences."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

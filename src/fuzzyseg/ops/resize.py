@@ -1,4 +1,4 @@
-"""A full-precision context, and resizing of logits, labels and masks."""
+"""Resizing of logits, labels and masks, and a context that disables autocast."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
-    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; unchanged if the size is the same.
+    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; a no-op if that is their size.
 
     align_corners is True by default, as in the heads of segmentation_models_pytorch.
     """

@@ -66,7 +66,7 @@ def draw_entropy(path: Path, by_k: Sequence[Row], *, title: str) -> Path:
         right.set_ylim(top=3)
         right.set_xticks(places, sizes)
         per_cent(right.yaxis)
-        right.set(title="how many pixels have it", xlabel="K", ylabel="share of the pixels (logarithmic)")
+        right.set(title="pixels with each K", xlabel="K", ylabel="share of the pixels (logarithmic)")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Training curves as SVG shapes for the page: positions in per cent of the plot, and values shown at the pointer."""
+"""Training curves as SVG shapes for the page: positions in per cent of the plot, and tooltip values."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from fuzzyseg.report.read import Run
 from fuzzyseg.run.logs import SCORE
 
 MAX_POINTS = 300
-"""Maximum number of points of a curve, fewer with many runs; with more, neighbours are averaged."""
+"""Maximum number of points per curve (fewer if there are many runs); longer curves are averaged over neighbours."""
 
 SIDE = 1000
 """Width and height of the plots in SVG units."""
@@ -149,7 +149,7 @@ def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
         title = scalars.get(name, name)
         drawn.append(Chart(title, _each(runs, _reader("metrics", name), raw=True), share=name in scalars))
     singles = _each(runs, lambda line: _k_shares(line)[0] if _k_shares(line) else None, raw=True)
-    note = "share of the pixels whose fuzzy set holds one class: there FPL is weighted cross entropy"
+    note = "share of the pixels whose fuzzy set contains one class: there, FPL is weighted cross entropy"
     drawn.append(Chart("K = 1", singles, note, share=True))
     areas = (chart for place, run in enumerate(runs) for chart in _k_areas(place, run, several=len(runs) > 1))
     drawn += islice(areas, 3)
@@ -176,7 +176,7 @@ def _k_shares(line: Mapping[str, Any]) -> list[float]:
 
 
 def _k_areas(place: int, run: Run, *, several: bool) -> list[Chart]:
-    """Return a chart of the shares of K = 1, 2, ... in a run as stacked areas."""
+    """Return a chart of the fractions of pixels with K = 1, 2, ... in a run, as stacked areas."""
     lines = [(line["step"], shares) for line in run.lines if (shares := _k_shares(line))]
     if not lines:
         return []

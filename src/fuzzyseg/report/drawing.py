@@ -68,5 +68,5 @@ def figure(
 
 
 def per_cent(axis: Any) -> None:
-    """Format the ticks of a fraction as per cent. Call this after setting the scale."""
+    """Format ticks that are fractions as percentages. Call this after setting the scale."""
     axis.set_major_formatter(lambda value, place: f"{100 * value:.4g}%")

@@ -46,7 +46,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) 
     names = names_of(folders) if folders else {}
     runs = [read_run(path, names) for path in folders]
     if not runs and not sweeps:
-        raise RunFolderError("nothing to report: give at least one run folder, or the folder of a sweep")
+        raise RunFolderError("nothing to report: give at least one run folder or the folder of a sweep")
     plain = [(f"{run.method} · {run.settings.get('loss.name')}", run.settings) for run in runs]
     for run, arm in zip(runs, distinct_arms(plain), strict=True):
         run.arm = arm
@@ -170,7 +170,7 @@ def _comparison(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def _classes(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return the IoU of each class in each run, with the ceiling and the share of true pixels where known."""
+    """Return the IoU of each class in each run, with the ceiling and the fraction of true pixels where known."""
     names = dict.fromkeys(name for run in runs for name in run.last.get("per_class") or {})
     shares: dict[str, float] = {}
     ceilings: dict[str, Any] = {}
@@ -188,7 +188,7 @@ def _classes(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _matrix(evaluation: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the confusion matrix's cells with their shares of true and predicted pixels, and the worst confusions."""
+    """Return the confusion matrix's cells as fractions of true and predicted pixels, and the worst confusions."""
     matrix, names = evaluation.get("matrix"), evaluation.get("classes") or []
     if not matrix:
         return None
@@ -213,7 +213,7 @@ def _legend(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return settings by column (runs, otherwise the arms of a sweep): those that differ, and all."""
+    """Return settings by column (runs or, if there are none, arms of a sweep): the differing ones, and all."""
     arms = {row["arm"]: row["settings"] for row in rows[::-1] if row.get("data") == rows[0].get("data")}
     columns = {run.name: run.settings for run in runs} or dict(reversed(arms.items()))
     keys = sorted({key for settings in columns.values() for key in settings} - (set() if runs else PER_RUN))

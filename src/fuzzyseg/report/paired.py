@@ -33,7 +33,7 @@ class Interval:
 def paired(differences: Sequence[float], folds: int | None = None) -> Interval | None:
     """Return the Student's t confidence interval of paired differences, or None if there are none.
 
-    folds: number of folds of a cross-validation. As its runs share training images, the variance of the mean is s^2
+    folds: number of folds of a cross-validation. Since the folds share training images, the variance of the mean is s^2
     (1/n + 1/(folds - 1)) instead of s^2/n, where 1/(folds - 1) is the ratio of validation to training images (the
     corrected resampled t-test, Nadeau and Bengio 2003).
     """

@@ -101,7 +101,7 @@ def draw_confusions(path: Path, pairs: Sequence[Row], *, title: str) -> Path:
         ax.barh(places, rescued, color="#009e73", label="of these, truth in the fuzzy set")
         for place, row in zip(places, pairs, strict=True):
             ax.text(row["share"], place, f" {100 * row['rescued']:.0f}%", va="center", fontsize=7.5)
-        ax.set_yticks(places, [f"{row['truth']} taken for {row['label']}" for row in pairs], fontsize=8)
+        ax.set_yticks(places, [f"{row['truth']} mistaken for {row['label']}" for row in pairs], fontsize=8)
         ax.grid(visible=False, axis="y")
         per_cent(ax.xaxis)
         ax.legend(loc="lower right")

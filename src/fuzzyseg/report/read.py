@@ -21,12 +21,12 @@ PER_RUN = {"seed", "data.labelled", "data.split_seed", "data.val", "data.root", 
 """Settings in which runs of one arm may differ, besides those that do not affect results."""
 
 NO_EFFECT = ("data.cache", "evaluate.", "track.", "train.device", "train.log_every", "train.threads", "train.workers")
-"""Prefixes of settings that do not affect the training, as a tuple for `str.startswith`."""
+"""Prefixes of settings that do not affect training, as a tuple for `str.startswith`."""
 
 
 @dataclass
 class Run:
-    """One run folder. settings: by dotted name. lines: of metrics.jsonl. evaluation: with its gallery, if saved."""
+    """Content of a run folder. settings: by dotted name. lines: metrics.jsonl. evaluation: evaluation.json, if any."""
 
     path: Path
     name: str
@@ -78,7 +78,7 @@ class Run:
 
     @property
     def steps(self) -> tuple[int, int]:
-        """Number of finished steps, and of all steps of the training."""
+        """Number of finished steps, and total number of steps."""
         done = self.result.get("steps") or (self.lines[-1]["step"] if self.lines else 0)
         return int(done), int(self.settings.get("train.steps") or done)
 
@@ -122,21 +122,21 @@ class Score:
 
 
 def read_run(path: Path, names: Mapping[Path, str]) -> Run:
-    """Read a run folder. names: display names by path. Raises RunFolderError if it is none or has no logged step."""
+    """Read a run folder. names: display names by path. Raises RunFolderError if it is invalid or has no logged step."""
     run = RunFolder(path)
     if not run.config.is_file():
-        raise RunFolderError(f"{path}: is no run folder (no config.yaml) and no folder of a sweep (no rows/*.json)")
+        raise RunFolderError(f"{path}: is neither a run folder (no config.yaml) nor a sweep folder (no rows/*.json)")
     try:
         settings = yaml.safe_load(run.config.read_text(encoding="utf-8"))
         lines = read_lines(run.metrics) if run.metrics.is_file() else []
     except yaml.YAMLError as error:
         raise RunFolderError(f"{run.config}: cannot be read ({' '.join(str(error).split())}); restore it") from None
     if not isinstance(settings, dict) or not lines:
-        raise RunFolderError(f"{path}: has no logged step yet; the report shows what a training has written")
+        raise RunFolderError(f"{path}: has no logged steps yet; repeat the report after the first ones")
     files = {"split": run.split, "environment": run.environment, "result": run.result, "evaluation": run.evaluation}
     parts: dict[str, Any] = {key: run.read(file) if file.is_file() else {} for key, file in files.items()}
     if lines[-1]["step"] > parts["result"].get("steps", lines[-1]["step"]):
-        parts["result"] = {}  # of before `--resume` with more steps
+        parts["result"] = {}  # from before `--resume` with more steps
     return Run(path, names[path], flat(settings), lines, **parts)
 
 
@@ -168,7 +168,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         try:
             dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"]), str(row["arm"])
         except (KeyError, TypeError, ValueError):
-            raise RunFolderError(f"{file}: not a sweep result file (settings, arm and result); remove it") from None
+            raise RunFolderError(f"{file}: is not a sweep result (settings, arm and result); remove it") from None
         rows.append(row)
     return rows
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("fuzzyseg", "torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "pillow", "safetensors")
-"""Distributions whose versions are recorded."""
+"""Packages whose versions are recorded."""
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package's sources."""
@@ -21,7 +21,7 @@ def process_number(name: str, default: int = 0) -> int:
     """Return WORLD_SIZE, RANK or LOCAL_RANK, as set by torchrun. Raises ValueError unless it is a whole number."""
     text = os.environ.get(name, str(default))
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{name}: found {text!r} in the environment; expected the number that torchrun sets: unset it")
+        raise ValueError(f"{name}: found {text!r} in the environment; expected a number from torchrun: unset it")
     return int(text)
 
 
@@ -41,7 +41,7 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def version_of(name: str) -> str | None:
-    """Return the version of a distribution; None if it is not installed, as when fuzzyseg is run from source."""
+    """Return the version of a distribution; None if it is not installed, e.g. if fuzzyseg is run from source."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Atomic writing of files, and errors of full or read-only disks."""
+"""Atomic file writes, and errors caused by full or read-only disks."""
 
 import errno
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-"""Error numbers of a disk that cannot be written: full, over quota, file too large, or read-only."""
+"""Error numbers of failed writes: disk full, over quota, file too large, or read-only file system."""
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -35,7 +35,7 @@ def disk_error(error: BaseException, path: Path) -> OSError | None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Context manager that converts errors of a full or read-only disk to an OSError for `path`."""
+    """Context manager that converts errors caused by a full or read-only disk to an OSError for `path`."""
     try:
         yield
     except Exception as error:

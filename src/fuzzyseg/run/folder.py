@@ -15,7 +15,7 @@ from fuzzyseg.run.files import UNWRITABLE
 LOCK = ".lock"
 """Name of the lock file."""
 LOCK_TIMEOUT = 7.0
-"""Seconds to wait for the lock. Data workers of a killed training, which also have it, exit within five seconds."""
+"""Seconds to wait for the lock, which data workers of a killed training process keep for up to five seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class RunFolderError(ValueError):
 
 
 class RunFolder:
-    """The files of one training. The constructor does not access the disk; `lock` creates the folder."""
+    """Paths of the files of a training run. The constructor does not access the disk; `lock` creates the folder."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -45,18 +45,18 @@ class RunFolder:
 
     @contextmanager
     def lock(self, status: str = "") -> Iterator[None]:
-        """Context manager that creates the folder if necessary and locks it against other trainings.
+        """Context manager that creates the folder if necessary and locks it against other training runs.
 
         The operating system releases the lock of a dead process; its partial files are deleted. Raises RunFolderError
-        if another process, or another training in this one, has the lock. An OSError of a full or read-only disk is
-        re-raised with a message on what can be resumed; status: replaces that message.
+        if another process, or another run in this one, has the lock. An OSError caused by a full or read-only disk
+        is re-raised with a message that explains how to resume; status: replaces that message.
         """
         lock = FileLock(self.path / LOCK, timeout=LOCK_TIMEOUT)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except NotImplementedError:
-            _log.warning("%s: its file system has no locks; do not start another training in it", self.path)
+            _log.warning("%s: its file system does not support locks; do not start another training in it", self.path)
         except (Timeout, RuntimeError):  # RuntimeError: held by this thread
             message = f"{self.path}: is in use by another training or sweep; wait, stop it, or choose another --out"
             raise RunFolderError(message) from None
@@ -70,14 +70,14 @@ class RunFolder:
             if error.errno not in UNWRITABLE:
                 raise
             progress = f"{self.last_pt} is complete" if self.last_pt.is_file() else "there is no checkpoint yet"
-            status = status or f"{progress}: free space, then repeat the command with --resume"
+            status = status or f"{progress}: free disk space, then repeat the command with --resume"
             advice = f"cannot be written ({error.strerror}); {status}"
             raise OSError(error.errno, advice, error.filename or str(self.path)) from None
         finally:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raise RunFolderError if a new run's folder contains more than what precedes a first checkpoint."""
+        """Raise RunFolderError if a new run's folder contains anything but files written before a first checkpoint."""
         if resume:
             return
         run_files = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}

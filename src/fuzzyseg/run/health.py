@@ -13,23 +13,23 @@ from fuzzyseg.run.logs import SCORE
 Line = Mapping[str, Any]
 
 RECENT = 20
-"""Number of logged lines that averages are taken over."""
+"""Number of logged lines over which averages are computed."""
 
 LIMITS = {
     "one_class": 1.05,  # classes among the pseudo labels (exponential of their entropy): fewer is a collapse ...
     "learnt": 0.01,  # ... unless a second class of the validation masks has at least this IoU
-    "single_sets": 0.99,  # share of the pixels with K = 1 at which FPL amounts to cross entropy
-    "no_signal": 1e-3,  # unsupervised loss, as a share of the supervised one, below which it has no effect
-    "ramp": 0.2,  # initial share of the steps in which it may be zero: weights ramp up, few pixels are confident
+    "single_sets": 0.99,  # fraction of pixels with K = 1 at which FPL amounts to cross entropy
+    "no_signal": 1e-3,  # unsupervised loss, as a fraction of the supervised one, below which it has no effect
+    "ramp": 0.2,  # initial fraction of steps in which it may be zero: weights ramp up, few pixels are confident
     "behind": 0.02,  # mIoU below the supervised start or baseline
-    "settled": 0.25,  # share of the steps after which a run is compared with them
+    "settled": 0.25,  # fraction of steps after which a run is compared with them
     "unseen": 1e-3,  # IoU of a class that is never predicted, after half of the steps
-    "unseen_many": 0.25,  # share of such classes above which it is a warning, not a note
+    "unseen_many": 0.25,  # fraction of such classes above which it is a warning, not a note
     "rising": 2.0,  # supervised loss over its lowest average so far, if it is also above ...
     "low_loss": 0.1,  # ... this
-    "skipped": 0.05,  # share of the steps that fp16 skipped
+    "skipped": 0.05,  # fraction of steps that fp16 skipped
     "fallen": 0.03,  # mIoU below the best evaluation, two or more evaluations ago ...
-    "fitted": 0.7,  # ... while the supervised loss fell to this share of what it was then
+    "fitted": 0.7,  # ... while the supervised loss fell to this fraction of its value then
 }
 """Thresholds of all rules."""
 
@@ -39,7 +39,7 @@ Rule = tuple[str, str, str]
 
 _LESS = (
     "a smaller weight of the unsupervised loss, a higher T or confidence threshold, a lower optim.lr; and a second "
-    "seed, since one run may be chance"
+    "seed, since a single run may be chance"
 )
 
 ADVICE = {
@@ -47,12 +47,12 @@ ADVICE = {
     "the other classes",
     "single_sets": "a higher loss.threshold (0.9 or 0.95), or loss.threshold=calibrated",
     "no_signal": "a lower confidence threshold of the method, a larger weight of the unsupervised loss, or --loss "
-    "fuzzy, in which every pixel takes part; if it was zero from the first step, look for the unlabelled images",
+    "fuzzy, which uses every pixel; if it was zero from the first step, check the unlabelled images",
     "too_hot": "a third of optim.lr, optim.warmup=200, optim.clip=1, or train.precision=bf16 or fp32",
     "behind_start": _LESS,
     "behind_baseline": _LESS,
-    "unseen": "labelled images that show them (`fuzzyseg check` counts), supervised.class_weights, data.balance, or "
-    "more steps",
+    "unseen": "labelled images that contain them (`fuzzyseg check` counts these), supervised.class_weights, "
+    "data.balance, or more steps",
     "overfitting": "fewer steps, stronger augmentation (augment.scale, augment.jitter), a larger optim.weight_decay, "
     "train.ema=0.99, or more labelled images",
 }
@@ -72,10 +72,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Review:
-    """Diagnostic rules for one training.
+    """Diagnostic rules for a training run.
 
     steps: number of training steps. loss: name of the pseudo-label loss. start: mIoU of the supervised run whose
-    weights it starts from. baseline: mIoU of a supervised run by step. Unknown values may be omitted.
+    weights were used for initialisation. baseline: mIoU of a supervised run by step. Unknown values may be omitted.
     """
 
     steps: int
@@ -116,7 +116,7 @@ class Review:
         taught, labelled = _losses(recent, "unsupervised"), _losses(recent, "supervised")
         complete = len(labelled) == len(taught) == RECENT and step >= LIMITS["ramp"] * self.steps
         if complete and statistics.mean(taught) < LIMITS["no_signal"] * statistics.mean(labelled):
-            yield "no_signal", "warning", "the unsupervised loss is zero: the unlabelled images teach nothing."
+            yield "no_signal", "warning", "the unsupervised loss is zero: unlabelled images have no effect."
         blocks = [_losses(lines[end - RECENT : end], "supervised") for end in range(len(lines), RECENT - 1, -RECENT)]
         medians = [statistics.median(block) for block in blocks if len(block) >= RECENT // 2]
         sign = ""
@@ -137,9 +137,9 @@ class Review:
         for name, before in others.items() if step >= LIMITS["settled"] * self.steps else ():
             if before is not None and evaluation[SCORE] < before - LIMITS["behind"]:
                 scores = (
-                    f"mIoU {100 * evaluation[SCORE]:.1f} % is below the {100 * before:.1f} % of the supervised {name}"
+                    f"mIoU {100 * evaluation[SCORE]:.1f} % is below that of the supervised {name}, {100 * before:.1f} %"
                 )
-                yield f"behind_{name.split()[0]}", "warning", f"{scores}: the unlabelled images lower the score so far."
+                yield f"behind_{name.split()[0]}", "warning", f"{scores}: unlabelled images lower the score so far."
         known = evaluation.get("ceiling") or {}
         each = {k: v for k, v in (evaluation.get("per_class") or {}).items() if known.get(k, 0) is not None}
         unseen = [name for name, iou in each.items() if iou is not None and iou <= LIMITS["unseen"]]
@@ -164,7 +164,7 @@ class Review:
 
 
 def review_of(settings: Mapping[str, Any], baseline: Mapping[int, float] | None = None) -> Review:
-    """Return the rules for a training with these settings (dotted names). baseline: supervised mIoU by step."""
+    """Return the rules for a run with these settings (dotted names). baseline: supervised mIoU by step."""
     single = settings.get("loss.k_cap") == 1 or settings.get("loss.rule") == 1  # K = 1 on purpose
     loss = "" if single else str(settings.get("loss.name"))
     return Review(int(settings["train.steps"]), loss, start_score(settings.get("init")), baseline or {})
@@ -180,7 +180,7 @@ def findings_of(lines: Sequence[Line], review: Review) -> list[Finding]:
 
 
 def start_score(init: Sequence[str] | str | None) -> float | None:
-    """Return the last mIoU of the run whose weights a training starts from; None if it is not available."""
+    """Return the last mIoU of the run that provides the initial weights; None if it is not available."""
     first = [init] if isinstance(init, str) else list(init or ())
     for folder in (Path(first[0]), Path(first[0]).parent) if first else ():
         try:

@@ -1,4 +1,4 @@
-"""Log lines of a training: sinks, `metrics.jsonl` with one JSON object per logged step, throughput and memory."""
+"""Training logs: sinks, `metrics.jsonl` with one JSON object per logged step, throughput and memory."""
 
 import json
 import math
@@ -26,10 +26,10 @@ class Sink:
         raise NotImplementedError
 
     def tick(self, step: int) -> None:
-        """Called after every step with the number of finished steps. Default: nothing."""
+        """Called after every step with the number of finished steps. Does nothing by default."""
 
     def close(self) -> None:
-        """Called once at the end. Default: nothing."""
+        """Called once at the end. Does nothing by default."""
 
 
 Review = Callable[[Sequence[dict[str, Any]]], list[dict[str, Any]]]
@@ -52,7 +52,7 @@ class MetricsLog(Sink):
         self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line, with `health` if the review has new findings, which later sinks see too."""
+        """Append a line. If the review has new findings, adds them to the line as `health`, also for later sinks."""
         if self._review is not None:
             self._lines.append(line)
             self._count += 1

@@ -28,20 +28,22 @@ def terminal(*, stderr: bool = False) -> Console:
 class Display(Sink):
     """Display of losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
 
-    After three steps it reports the expected duration; if the first step is slow, what it is doing. If the terminal is
+    After three steps it reports the expected duration; if the first step is slow, its work. If the terminal is
     closed, the display stops without an error, so that the training can finish with a checkpoint.
     """
 
     def __init__(
         self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
     ) -> None:
-        """Start the display. done: finished steps. work: description of a step. live: show a bar; default: on a
-        terminal."""
+        """Start the display. done: finished steps. work: description of a step. live: show a bar.
+
+        By default, a bar is shown on terminals.
+        """
         self.console = console or terminal()
         self._total = total
         self._score = ""
         self._memory, self._seconds, self._mark = "", list[float](), math.nan
-        slow = f"still in the first step after {SLOW:.0f} s: reading, losses and gradients of {work}"
+        slow = f"still computing the first step after {SLOW:.0f} s: loading, losses and gradients of {work}"
         self._slow = threading.Timer(SLOW, self._line, (slow,))
         self._slow.daemon = True
         self._slow.start()
@@ -54,7 +56,7 @@ class Display(Sink):
             self._bar.start()
 
     def tick(self, step: int) -> None:
-        """Advance the bar; after three steps, print the plan."""
+        """Advance the bar; after three steps, print the expected duration."""
         self._slow.cancel()
         if len(self._seconds) < 2:
             before, self._mark = self._mark, time.monotonic()
@@ -98,7 +100,7 @@ class Display(Sink):
         text = f"plan: {seconds:.2g} s/step, {timedelta(seconds=round(seconds * left))} for {left} steps{self._memory}"
         if seconds * left <= DAY:
             return text
-        return f"{text}; more than a day: --steps {int(DAY / seconds)} fit into one, half the --crop takes a quarter"
+        return f"{text}; more than a day: --steps {int(DAY / seconds)} takes a day, half the --crop a quarter of this"
 
     def _parts(self, line: dict[str, Any]) -> Iterator[str]:
         terms = ", ".join(f"{name} {value:.4g}" for name, value in line.get("losses", {}).items())

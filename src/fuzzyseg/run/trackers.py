@@ -21,7 +21,7 @@ def available(package: str = "tensorboard") -> bool:
 class _Numbers(Sink):
     """Sink that logs each number in a line under its path: `losses/sup`, `metrics/k/0`, `metrics/k/1`, ...
 
-    After an error it warns once and writes no more: a training must not end because a logger failed.
+    After an error it warns once and stops writing: training must not stop because a logger failed.
     """
 
     def __init__(self, name: str, kept: int, add: Callable[..., object], end: Callable[[], object]) -> None:
@@ -43,7 +43,7 @@ class _Numbers(Sink):
             function()
         except Exception as error:  # of any package, over any network
             if not self._failed:
-                _log.warning("%s failed (%s); it receives no more of this training", self._name, error or repr(error))
+                _log.warning("%s failed (%s); it receives no more data of this run", self._name, error or repr(error))
             self._failed = True
 
 

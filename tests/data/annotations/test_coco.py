@@ -159,8 +159,8 @@ WRONG = {
     ),
     "empty": (thing(7, 1, []), "found no polygon where .*, as in 1 of 2.*expected polygons or run lengths"),
     "no run": (thing(7, 1, {}), "found no polygon"),
-    "empty polygon": (thing(7, 1, [[]]), r"polygons\.0.*a polygon of 0 numbers; expected three points"),
-    "four numbers": (thing(7, 1, [[3, 3, 9, 9]]), "a polygon of 4 numbers; expected three points"),
+    "empty polygon": (thing(7, 1, [[]]), r"polygons\.0.*a polygon of 0 numbers; expected at least 3 points"),
+    "four numbers": (thing(7, 1, [[3, 3, 9, 9]]), "a polygon of 4 numbers; expected at least 3 points"),
     "odd": (thing(7, 1, [[*SQUARE, 4]]), "a polygon of 9 numbers"),
     "no counts": (thing(7, 1, {"size": list(SIZE)}), r"segmentation\.run lengths\.counts"),
     "text": (thing(7, 1, [[*SQUARE, "a", 4]]), "segmentation.*'a'"),
@@ -220,7 +220,7 @@ ENTRY = {"id": 7, "file_name": "a.jpg", "height": 24, "width": 32}
         ({"images": [{"id": 7, "file_name": "lost.jpg", "height": 24, "width": 32}]}, r"images\.0.*'lost\.jpg'"),
         (
             {"images": [ENTRY, ENTRY | {"file_name": "b.jpg"}]},
-            r"images\.1: the id 7 is of two images, 'a' and 'b'",
+            r"images\.1: the id 7 belongs to 'a' and 'b'",
         ),
         (
             {"images": [ENTRY, ENTRY | {"id": 8, "width": 30}]},
@@ -228,7 +228,7 @@ ENTRY = {"id": 7, "file_name": "a.jpg", "height": 24, "width": 32}
         ),
         ({"images": [ENTRY, ENTRY | {"id": 8, "file_name": "a.png"}]}, r"a\.png and .*a\.jpg are both named a; rename"),
         ({"categories": [{"id": 1}]}, r"categories\.0\.name"),
-        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id 1 is 'a'; found 'b'"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "category id 1 is both 'a' and 'b'"),
     ],
 )
 def test_images_and_categories_that_are_wrong_are_named(tmp_path, change, message):

@@ -129,7 +129,7 @@ def test_what_is_no_annotation_is_said(tmp_path):
         read_annotations(tmp_path / "task.zip")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.xml").write_text("<a/>")
-    with pytest.raises(DataError, match=r"in: contains no known annotations; found x\.xml; expected LabelMe"):
+    with pytest.raises(DataError, match=r"in: contains no supported annotations; found x\.xml; expected LabelMe"):
         read_annotations(tmp_path / "in")
     (tmp_path / "in/a.json").write_text("{")
     (tmp_path / "in/b.json").write_text("[" * 100000)

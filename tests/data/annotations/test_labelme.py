@@ -321,7 +321,7 @@ def test_images_of_any_number_of_bands_are_converted_as_they_are(tmp_path):
     (tmp_path / "in/a.tif").write_bytes(damaged)
     _, failures = write_dataset(read_annotations(tmp_path / "in"), tmp_path / "again")
     assert len(failures) == 1
-    assert "a.tif: is cut short" in str(failures[0])
+    assert "a.tif: is truncated" in str(failures[0])
 
 
 BAD = {

@@ -94,7 +94,7 @@ def test_files_in_words(tmp_path, name, words, bands):
 def test_what_cannot_be_read_is_told_not_raised(tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("hello")
-    for name, words in (("empty.png", "is empty"), ("text.png", "is no image"), ("lost.png", "cannot be read")):
+    for name, words in (("empty.png", "is empty"), ("text.png", "is not an image"), ("lost.png", "cannot be read")):
         for kind in ("image", "mask"):
             seen = inspect_file(tmp_path / name, kind)
             assert seen.problem.startswith(f"{tmp_path / name}: ")

@@ -83,5 +83,5 @@ def test_a_sheet_above_split_folders_would_be_an_image_too(tmp_path, place, take
     for kind in ("images", "masks"):
         (root / kind / "train").mkdir(parents=True)
     items = [Item(root / "images/train/a.png", root / "masks/train/a.png", "train/a")]
-    with pytest.raises(DataError, match="taken for an image") if taken else nullcontext():
+    with pytest.raises(DataError, match="read as an image") if taken else nullcontext():
         check_sheet(root / place / "sheet.png", items)

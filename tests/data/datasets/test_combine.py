@@ -57,7 +57,7 @@ def test_a_root_that_names_no_classes_has_the_firsts(first, tmp_path):
 def test_an_unknown_class_in_a_further_root_is_an_error(first, tmp_path):
     put(tmp_path / "b/images/x.png")
     (tmp_path / "b/dataset.yaml").write_text("classes: [roads, sky]\n")
-    with pytest.raises(DataError, match=r"/b: has the class 'roads', which .*first lacks.*mean 'road'"):
+    with pytest.raises(DataError, match=r"/b: has the class 'roads', which is missing in .*first.*mean 'road'"):
         combine(read_dataset(first), more=[tmp_path / "b"])
 
 
@@ -102,7 +102,7 @@ def test_unlabelled_images_are_neither_masks_nor_images_of_val(first, tmp_path):
     put(first / "more/y.png")
     data = combine(read_dataset(first), unlabelled=[str(first), f"{first}/more"])
     assert [item.name for item in data.train] == ["train/free", "train/x", "unlabelled/more/y"]
-    assert any("5 files are in the dataset already" in said for said in data.notes)
+    assert any("5 files that are already in the dataset" in said for said in data.notes)
 
 
 def test_sources_without_an_image_are_errors(first, tmp_path):

@@ -172,8 +172,8 @@ def test_description_names_folders_classes_colours_and_void(tmp_path, monkeypatc
         ("ignore_index: !!bool x", r"dataset\.yaml: is not valid YAML"),
         ("ignore_index: !!timestamp x", r"dataset\.yaml: is not valid YAML"),
         ("ignore_index: " + "9" * 5000, r"dataset\.yaml: is not valid YAML"),
-        ("images: .", r"dataset\.yaml: .* contain each other"),
-        ("masks: images", r"dataset\.yaml: .* contain each other"),
+        ("images: .", r"dataset\.yaml: .* contains the other"),
+        ("masks: images", r"dataset\.yaml: .* contains the other"),
     ],
 )
 def test_errors_in_the_description_name_file_key_and_the_nearest(tmp_path, text, message):
@@ -330,7 +330,7 @@ def test_a_description_that_grows_without_end_is_refused(tmp_path, text):
 @pytest.mark.parametrize("text", ["ignore: [a]\nignore: [b]\n", "merge: {x: [a], x: [b]}\n", "values: {a: 1, a: 2}\n"])
 def test_a_key_that_is_written_twice_is_refused(tmp_path, text):
     (tmp_path / "dataset.yaml").write_text(text)
-    with pytest.raises(DataError, match=r"dataset\.yaml: .*the key '(ignore|x|a)' is written twice(?s:.)*line [12]"):
+    with pytest.raises(DataError, match=r"dataset\.yaml: .*the key '(ignore|x|a)' occurs twice(?s:.)*line [12]"):
         read_dataset(tmp_path)
 
 
@@ -527,7 +527,7 @@ def test_masks_in_another_folder_beside_the_images_are_pointed_at(tmp_path, plac
     put(tmp_path / f"{place}other/z.png")
     with pytest.raises(DataError) as caught:
         read_dataset(tmp_path, classes=["a", "b"])
-    assert f"{folder}/ holds 2 files" in str(caught.value)
+    assert f"{folder}/ contains 2 files" in str(caught.value)
     assert "other/" not in str(caught.value)
     (tmp_path / "dataset.yaml").write_text(re.search("`(masks: .*?)`", str(caught.value))[1])
     assert all(item.mask is not None for item in read_dataset(tmp_path).train)
@@ -565,5 +565,5 @@ def test_a_split_given_in_the_place_of_its_dataset_is_warned_of(tmp_path):
     (tmp_path / "test").mkdir()
     notes = [note for note in read_dataset(tmp_path / "train").notes if note.startswith("warning")]
     assert len(notes) == 1
-    assert f"valid/ beside it not read; {tmp_path} has all" in notes[0]
+    assert f"valid/ are not read; pass {tmp_path} to read all" in notes[0]
     assert not [note for note in read_dataset(tmp_path).notes if note.startswith("warning")]

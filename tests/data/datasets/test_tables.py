@@ -104,7 +104,10 @@ def test_a_folder_with_lists_of_bare_names_stays_a_folder(tmp_path):
     data = read_dataset(tmp_path)
     assert data.layout == "folder" and not any(".txt" in note for note in data.notes)
     (tmp_path / "Valid.txt").write_text("x\n")
-    assert any(f"trained on unless --val {tmp_path / 'Valid.txt'}" in note for note in read_dataset(tmp_path).notes)
+    assert any(
+        f"without --val {tmp_path / 'Valid.txt'}, its images are used for training" in note
+        for note in read_dataset(tmp_path).notes
+    )
     (tmp_path / "Valid.txt").unlink()
     (tmp_path / "train.txt").write_text("images/x.png masks/x.png\n")
     with pytest.raises(DataError, match="fits several layouts: folder, lists"):
@@ -162,7 +165,7 @@ def test_a_table_may_name_files_anywhere_and_reads_the_description_beside_it(roo
 def test_rows_without_a_split_among_others_are_told(root):
     rows = [(f"train2017/{n}.jpg", f"masks/{n}.png", split) for n, split in enumerate(["train", "", "val", " "])]
     (root / "manifest.csv").write_text(csv_text(rows))
-    assert any("no split in the lines 3, 5: training images" in note for note in read_dataset(root).notes)
+    assert any("no split in lines 3, 5, which are used for training" in note for note in read_dataset(root).notes)
     (root / "manifest.csv").write_text(csv_text([(*row[:2], "") for row in rows]))
     assert not any("no split" in note for note in read_dataset(root).notes)
 
@@ -205,10 +208,10 @@ def test_files_outside_of_the_folder_are_told(root):
     outside = root.parent / "elsewhere.png"
     Image.new("RGB", (4, 4)).save(outside)
     (root / "train.txt").write_text("train2017/0.jpg masks/0.png\ntrain2017/1.jpg masks/1.png\n")
-    assert not any(" outside of " in text for text in read_dataset(root).notes)
+    assert not any(" outside " in text for text in read_dataset(root).notes)
     with (root / "train.txt").open("a") as file:
         file.write(f"../{outside.name}\n")
-    assert any("train.txt: 3 images for train; 1 file outside of" in text for text in read_dataset(root).notes)
+    assert any("train.txt: 3 images for train; 1 file outside" in text for text in read_dataset(root).notes)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
@@ -236,7 +239,7 @@ def test_a_comment_behind_a_name_is_no_part_of_a_list(root):
     assert [item.name for item in read_dataset(root).train][-1] == "train2017/1"
     with (root / "train.txt").open("a") as file:
         file.write("train2017/2.jpg masks/2.png # why\n")
-    with pytest.raises(DataError, match=r"train\.txt: 1 file cannot be read.*a comment begins a line"):
+    with pytest.raises(DataError, match=r"train\.txt: 1 file cannot be read.*a comment starts a line"):
         read_dataset(root)
 
 

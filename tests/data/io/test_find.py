@@ -43,11 +43,11 @@ def tree(root):
 @pytest.mark.parametrize(
     ("pattern", "expected", "others"),
     [
-        ("", ["a.png", "sub/b.jpg", "sub/deep/c.png"], {".txt": 1, ".xyz": 1, "no regular file": 1}),
-        ("*", ["a.png"], {".txt": 1, "no regular file": 1}),
-        ("*.png", ["a.png"], {"no regular file": 1}),
-        ("**/*.png", ["a.png", "sub/deep/c.png"], {"no regular file": 1}),
-        ("**", ["a.png", "sub/b.jpg", "sub/deep/c.png"], {".txt": 1, ".xyz": 1, "no regular file": 1}),
+        ("", ["a.png", "sub/b.jpg", "sub/deep/c.png"], {".txt": 1, ".xyz": 1, "not a regular file": 1}),
+        ("*", ["a.png"], {".txt": 1, "not a regular file": 1}),
+        ("*.png", ["a.png"], {"not a regular file": 1}),
+        ("**/*.png", ["a.png", "sub/deep/c.png"], {"not a regular file": 1}),
+        ("**", ["a.png", "sub/b.jpg", "sub/deep/c.png"], {".txt": 1, ".xyz": 1, "not a regular file": 1}),
         ("s?b/[b-c].*", ["b.jpg"], {}),
         ("*/*.xyz", [], {".xyz": 1}),
         ("sub/**/deep/*", ["deep/c.png"], {}),
@@ -69,8 +69,8 @@ def test_more_images_say_what_they_leave_out(tmp_path):
     for source in (tree(tmp_path / "new"), tmp_path / "new" / "**" / "*"):
         result = add_unlabelled(dataset, [source])
         assert len(result.train) == 1 + 3
-        assert any("not read as images: 1 .txt, 1 .xyz, 1 no regular file" in note for note in result.notes)
-    with pytest.raises(DataError, match=r"contains no image; not read are 1 \.xyz"):
+        assert any("not read as images: 1 .txt, 1 .xyz, 1 not a regular file" in note for note in result.notes)
+    with pytest.raises(DataError, match=r"contains no image; not read: 1 \.xyz"):
         add_unlabelled(dataset, [tmp_path / "new" / "sub" / "*.xyz"])
 
 
@@ -79,7 +79,7 @@ def test_more_images_say_what_they_leave_out(tmp_path):
 def test_a_pipe_is_an_error_wherever_it_is_named(tmp_path, name):
     os.mkfifo(tmp_path / name)
     for read in (read_header, read_image, read_mask):
-        with pytest.raises(DataError, match=r"is no regular file"):
+        with pytest.raises(DataError, match=r"not a regular file"):
             read(tmp_path / name)
 
 

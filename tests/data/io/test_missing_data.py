@@ -145,7 +145,7 @@ def test_missing_pixels_of_palette_and_colour_masks_are_void(tmp_path):
 
 def test_a_binary_mask_that_declares_its_background_missing_is_asked_about(tmp_path):
     path = write(tmp_path / "m.tif", np.where(hole(), 0, 255).astype(np.uint8), 0)
-    with pytest.raises(DataError, match=r"m\.tif: declares 0 as the value of missing data.*holds 255"):
+    with pytest.raises(DataError, match=r"m\.tif: declares 0 as the value of missing data.*contains 255"):
         read_mask(path)
 
 

@@ -30,7 +30,7 @@ def test_pages_that_are_no_bands_are_refused(tmp_path, kind, scanned):
     info = {254: 2} if scanned else {}
     first.save(tmp_path / "a.tif", save_all=True, append_images=[second], tiffinfo=info)
     for read in (read_image, read_mask):
-        with pytest.raises(DataError, match=r"a\.tif: has 2 pages; expected one image.*file of its own"):
+        with pytest.raises(DataError, match=r"a\.tif: has 2 pages; expected one image.*separate file"):
             read(tmp_path / "a.tif")
 
 

@@ -257,7 +257,7 @@ def test_run_lengths_of_a_bmp_are_no_mask(tmp_path):
     start = int.from_bytes(data[10:14], "little")
     path.write_bytes(data[:start] + bytes([4, 1, 0, 0]) * 12 + bytes([0, 1]))  # half of each row
     assert read_image(path).min() == 0
-    with pytest.raises(DataError, match=r"a\.bmp: is a BMP of run lengths.*PNG"):
+    with pytest.raises(DataError, match=r"a\.bmp: is a run-length encoded BMP.*PNG"):
         read_mask(path)
 
 

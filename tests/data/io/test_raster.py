@@ -51,21 +51,21 @@ def refused(path, words, channels=3):
 def test_a_lost_part_is_refused(tmp_path, compression, layout, tag):
     path = write(tmp_path / "lost.tif", compression=compression, **layout)
     overwrite(path, tag, {3: 0})
-    refused(path, "a part of its pixels is lost; copy it again")
+    refused(path, "some of its pixels are missing; copy it again")
 
 
 def test_a_strip_is_never_left_out_on_purpose(tmp_path):
     path = write(tmp_path / "lost.tif", compression="zlib", **STRIPS)
     for tag in ("StripByteCounts", "StripOffsets"):
         overwrite(path, tag, {2: 0})
-    refused(path, "a part of its pixels is lost")
+    refused(path, "some of its pixels are missing")
 
 
 @pytest.mark.parametrize("layout", [STRIPS, TILES], ids=str)
 def test_a_file_that_is_cut_short_is_refused_before_any_window_is_read(tmp_path, layout):
     path = write(tmp_path / "short.tif", **layout)
     path.write_bytes(path.read_bytes()[:-1])
-    refused(path, "is cut short")
+    refused(path, "is truncated")
 
 
 @pytest.mark.parametrize("nodata", [None, 7])

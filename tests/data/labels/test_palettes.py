@@ -235,10 +235,10 @@ def test_a_declared_class_that_is_transparent_in_all_masks_is_told(tmp_path):
 
     for path in (root / "masks").iterdir():
         Image.fromarray(shades[INDEX]).save(path)
-    assert len(told()) == 1 and "no opaque pixel of ground, and 12 transparent ones" in told()[0]
+    assert len(told()) == 1 and "no opaque pixel of ground, but 12 transparent ones" in told()[0]
     shades[1, 3] = 0
     Image.fromarray(shades[INDEX]).save(root / "masks/x0.png")
-    assert "no opaque pixel of ground, and 14 transparent ones" in told()[0]
+    assert "no opaque pixel of ground, but 14 transparent ones" in told()[0]
     Image.fromarray(shades[INDEX] | np.array([0, 0, 0, 255], np.uint8)).save(root / "masks/x1.png")  # void elsewhere
     assert not told()
 
@@ -264,7 +264,7 @@ def test_the_order_of_classes_known_by_colour_alone_is_asked_for(tmp_path):
     np.testing.assert_array_equal(named(read_dataset(second, fallback=trained.label_map)), named(trained))
     for path in (second / "masks").iterdir():
         Image.fromarray(INDEX).save(path)
-    with pytest.raises(DataError, match=r"x0\.png: holds class indices.*colours alone.*classes: \['colour_0_0_0'"):
+    with pytest.raises(DataError, match=r"x0\.png: contains class indices.*only by colour.*classes: \['colour_0_0_0'"):
         read_dataset(second, fallback=trained.label_map)
     (second / "dataset.yaml").write_text(f"classes: {trained.classes}")
     assert read_dataset(second, fallback=trained.label_map).classes == trained.classes

@@ -60,7 +60,7 @@ def test_chosen_bands_missing_data_and_constant_bands(tmp_path):
     assert (result.mean[0], result.std[0]) == (0.0, 1.0)
     np.testing.assert_allclose(result.mean[1], (finite.mean() - finite.min()) / np.ptp(finite), rtol=1e-5)
     np.save(made[0].image, np.full((9, 8, 4), np.nan))
-    with pytest.raises(DataError, match=r"0\.npy and 0 more images: a band holds no number"):
+    with pytest.raises(DataError, match=r"0\.npy and 0 more images: a band has no finite value"):
         measure(made, kinds_of(made, 4), 4, None)
 
 

@@ -78,7 +78,9 @@ def test_frames_without_masks_of_a_validation_video_are_not_trained_on(half_anno
         assert scored
         assert not scored & trained
         left = sum(video(item) in scored and item.mask is None for item in half_annotated.train)
-        assert left and f"{left} more images of its groups (prefix) are left out of training" in "; ".join(split.notes)
+        assert left and f"{left} more images of its groups (prefix) are excluded from training" in "; ".join(
+            split.notes
+        )
 
 
 def test_lists_made_by_groups_are_followed_by_groups(half_annotated, tmp_path):
@@ -143,7 +145,7 @@ def test_further_images_of_a_validation_video_stay_out_too(videos, tmp_path, rul
         train, val = train[6:], [replace(item, name=f"val/{item.mask.stem}") for item in train[:6]]
     dataset = add_unlabelled(replace(videos, train=train, val=val), [tmp_path / "more"])
     if rule.startswith("^") and layout != "val":
-        with pytest.raises(DataError, match="is not found"):
+        with pytest.raises(DataError, match="does not match"):
             make_split(dataset, labelled="4", val="0.3", group=rule)
         return
     split = make_split(dataset, labelled="4", val="val" if val else "0.3", group=rule)

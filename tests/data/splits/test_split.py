@@ -327,7 +327,7 @@ def test_holding_back_takes_the_last_labelled_images_and_their_masks(tmp_path):
         assert set(names(masked)) == set(names(left.labelled))
         assert (left.val, left.uncovered) == (split.val, [])
         assert left.hash != split.hash
-        assert "3 of the 12 labelled images are held out, and used without masks" in left.notes
+        assert "3 of the 12 labelled images are held out and used without masks" in left.notes
 
 
 def test_holding_back_takes_whole_groups(tmp_path):
@@ -386,7 +386,7 @@ def test_a_listed_image_of_validation_is_called_that(tmp_path):
     path = tmp_path / "l.txt"
     held = data.val[0].name
     path.write_text(f"{data.train[0].name}\n{held}\n")
-    with pytest.raises(DataError, match=rf"line 2: '{held}' is an image of validation or test, not of training"):
+    with pytest.raises(DataError, match=rf"line 2: '{held}' is a validation or test image, not a training image"):
         make_split(data, labelled=str(path))
 
 
@@ -452,7 +452,7 @@ def test_a_comment_begins_a_line_or_follows_two_blanks(tmp_path):
     (tmp_path / "list.txt").write_text("  # a comment\na #1.png  # why\na #2\nb # c\t# d\n")
     assert read_list(tmp_path / "list.txt", items, tmp_path) == items[1:]
     (tmp_path / "list.txt").write_text("a # why\n")
-    with pytest.raises(DataError, match=r"line 1: found no image 'a # why'.*a comment begins a line"):
+    with pytest.raises(DataError, match=r"line 1: found no image 'a # why'.*a comment starts a line"):
         read_list(tmp_path / "list.txt", items, tmp_path)
 
 

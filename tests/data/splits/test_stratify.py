@@ -156,7 +156,7 @@ def test_the_validation_images_of_a_run_can_be_used_again(tmp_path):
     with pytest.raises(DataError, match=f"1 of its validation images are missing in the data: {first.val[0].name}"):
         make_split(read_dataset(tmp_path / "data"), val=str(record))
     record.write_text("[]")
-    with pytest.raises(DataError, match="is no split"):
+    with pytest.raises(DataError, match="is not the split"):
         make_split(data, val=str(record))
 
 

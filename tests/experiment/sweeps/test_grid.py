@@ -200,7 +200,7 @@ def test_a_comparison_leaves_out_what_does_not_apply_and_runs_the_papers_loss_on
     assert only.arms["supervised paper"] == {"method": {"name": "supervised"}, "loss": {"name": "paper"}}
     assert only.pairs[-1] == ("cps fuzzy", "cps hard")
     assert list(comparison(["supervised"], ["hard"])[0].arms) == ["supervised paper"]
-    with pytest.raises(ConfigError, match="nothing to compare"):
+    with pytest.raises(ConfigError, match="nothing left to compare"):
         comparison(["cac"], ["hard"])
 
 
@@ -228,7 +228,7 @@ def test_a_comparison_says_where_the_loss_is_not_all_that_differs():
 
 def test_a_comparison_says_where_fpl_is_a_variant_of_ours():
     about = comparison(["cps", "vat", "gct"], ["hard", "fuzzy"])[0].about
-    assert "FPL in vat, gct is a variant of ours" in about
+    assert "FPL in vat, gct is our variant" in about
     assert "variant" not in comparison(["vat"], ["paper", "hard"])[0].about
     assert "variant" not in comparison(["cps"], ["hard", "fuzzy"])[0].about
 

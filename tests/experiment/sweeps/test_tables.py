@@ -85,8 +85,8 @@ def test_runs_that_went_on_from_different_weights_are_not_subtracted():
     }
     text = tables(grid, rows)
     assert "| two - one | all | +11.00 ± 12.71 (n = 2) |" in text
-    assert "Left out: 1 pair of" in text
-    assert "Left out" not in tables(grid, {cell: each for cell, each in rows.items() if cell.seed != 1})
+    assert "Excluded: 1 pair of" in text
+    assert "Excluded" not in tables(grid, {cell: each for cell, each in rows.items() if cell.seed != 1})
 
 
 def test_what_runs_had_to_say_is_told_once_with_the_arms_that_said_it():
@@ -118,10 +118,10 @@ def test_a_table_says_whether_runs_have_initial_weights():
 
 def test_published_scores_are_not_shown_as_those_of_another_setting():
     plan = Plan(title="T", arms={"a": {}}, expected={"a": [50.0]}, labelled=["46"])
-    assert "these runs have another one" not in tables(Grid(plan, settings={"data": {"root": "d"}}), {})
+    assert "these runs use a different one" not in tables(Grid(plan, settings={"data": {"root": "d"}}), {})
     assert "In brackets" not in tables(Grid(plan), {})
     text = tables(Grid(plan, recipe={"network": {"arch": "FPN"}}, labelled=["23"]), {})
-    assert "another one (set: network)" in text
+    assert "different one (set: network)" in text
     assert "| 50.00 (46) |" in text
     assert "In brackets: the amount of labels" in text
     assert "published scores" not in tables(Grid(Plan(title="T", arms={"a": {}})), {})

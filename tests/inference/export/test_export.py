@@ -93,7 +93,7 @@ def test_the_size_that_images_are_resized_to_is_the_size_of_the_export(predictor
     resized = Predictor(predictor.network, replace(predictor.card, image_size=(40, 52)))
     found = export_model(resized, items, tmp_path / "out", form="pt2")
     assert found.sizes == [(40, 52)] and found.equal == 1
-    with pytest.raises(DataError, match="resized to"):
+    with pytest.raises(DataError, match="resizes images to"):
         export_model(resized, items, tmp_path / "other", form="pt2", static=(32, 48))
 
 
@@ -148,7 +148,7 @@ def test_an_export_that_differs_is_not_left_behind_and_its_operation_is_named(pr
 def test_a_folder_of_the_users_is_not_replaced(predictor, items, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").touch()
-    with pytest.raises(DataError, match="no earlier export"):
+    with pytest.raises(DataError, match="not an earlier export"):
         export_model(predictor, items, tmp_path / "out", form="pt2")
     assert (tmp_path / "out" / "thesis.txt").is_file()
 

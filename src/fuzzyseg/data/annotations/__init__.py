@@ -59,7 +59,7 @@ def read_annotations(source: Path, labels: list[str] | None = None, *, strict: b
         if len(missing := lacking(load_json(path))) < len(File.model_fields):
             raise DataError(f"{path}: is a COCO file without {' and '.join(missing)}; export it again, with masks")
     content = short(names_in(source)) if source.is_dir() else "JSON"
-    raise DataError(f"{source}: contains no known annotations; found {content or 'nothing'}; expected {EXPECTED}")
+    raise DataError(f"{source}: contains no supported annotations; found {content or 'nothing'}; expected {EXPECTED}")
 
 
 def _kind(path: Path) -> str:
@@ -75,9 +75,9 @@ def write_dataset(
 ) -> tuple[dict[str, int], list[DataError]]:
     """Write `out/images`, `out/masks` and, last, `out/dataset.yaml`.
 
-    Images are copied unchanged; masks are 8-bit index PNG of the image size with EXIF orientation applied. Returns the
-    numbers of images and masks, and one error per picture that was not written. Raises DataError if `out` is not empty,
-    if two pictures share a name or an image, or on write errors; no partial file is left.
+    Images are copied unchanged. Masks are 8-bit index PNGs of the image size with EXIF orientation applied. Returns the
+    numbers of images and masks, and one error per image that was not written. Raises DataError if `out` is not empty,
+    if two entries share a name or an image file, or on write errors. No partial files are left behind.
     """
     check_empty(out)
     if duplicates := repeated([picture.name for picture in source.pictures]):
@@ -85,9 +85,9 @@ def write_dataset(
         raise DataError(f"{second} and {first} are both named {duplicates[0]}; rename one")
     if again := repeated([picture.image for picture in source.pictures if picture.image is not None]):
         first, second, *_ = (picture.origin for picture in source.pictures if picture.image == again[0])
-        raise DataError(f"{again[0]}: is annotated twice, in {first} and {second}; join these, or remove it from one")
+        raise DataError(f"{again[0]}: is annotated twice, in {first} and {second}; merge these or remove one")
     if not source.pictures:
-        raise DataError("found no image to write; expected at least one")
+        raise DataError("found no images to write; expected at least one")
 
     def write(picture: AnnotatedImage) -> DataError | bool:
         try:
@@ -99,8 +99,8 @@ def write_dataset(
         results = map_items(source.pictures, write, progress)
     except OSError as error:
         done = len(list(out.glob("masks/*.png")))
-        status = f"{done} masks of {len(source.pictures)} images are complete, dataset.yaml is missing"
-        raise Unwritable(out, error, f"{status}: remove {out}, free space and repeat") from None
+        status = f"{done} masks of {len(source.pictures)} images are complete; dataset.yaml is missing"
+        raise Unwritable(out, error, f"{status}. Free disk space, remove {out} and repeat the command") from None
     failures = [result for result in results if isinstance(result, DataError)]
     written = {"images": len(results) - len(failures), "masks": results.count(True)}
     if not written["images"]:
@@ -123,7 +123,7 @@ def check_empty(out: Path) -> None:
 
 
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
-    """Copy the image and write its mask, if it has one. Returns whether it has. On failure, no file is left behind."""
+    """Copy the image and write its mask, if any. Returns whether it has one. On failure, no file is left behind."""
     if picture.image is not None:
         data, suffix = read_bytes(picture.image), picture.image.suffix.lower()
     else:

@@ -48,7 +48,7 @@ class Category(Model):
 
 
 class RunLengths(Model):
-    """Run lengths in pixels, alternately outside and inside the object, in column-major order; a list or a string."""
+    """Run lengths in pixels, alternately outside and inside the object, in column-major order."""
 
     size: list[NonNegativeInt]
     counts: list[NonNegativeInt] | str
@@ -56,7 +56,7 @@ class RunLengths(Model):
 
 def _points(polygon: list[float]) -> list[float]:
     if len(polygon) % 2 or len(polygon) < 6:
-        raise ValueError(f"a polygon of {len(polygon)} numbers; expected three points or more, [x, y, x, y, x, y, ...]")
+        raise ValueError(f"a polygon of {len(polygon)} numbers; expected at least 3 points, [x, y, x, y, x, y, ...]")
     return polygon
 
 
@@ -77,7 +77,7 @@ class Annotation(Model):
 
 
 class File(Model):
-    """A COCO file."""
+    """Content of a COCO file."""
 
     images: list[Image]
     annotations: list[Annotation]
@@ -85,7 +85,10 @@ class File(Model):
 
 
 def lacking(content: Json) -> list[str]:
-    """Return the COCO lists that `content` lacks, such as categories for captions; all if it is not an object."""
+    """Return the required COCO lists that are missing in `content`, such as `categories` in caption files.
+
+    Returns all of them if `content` is not an object.
+    """
     return [key for key in File.model_fields if not (isinstance(content, dict) and isinstance(content.get(key), list))]
 
 
@@ -97,8 +100,8 @@ def _check_segmented(content: Json, path: Path) -> None:
         present = " and ".join(key for key in ("bbox", "keypoints") if every[gaps[0]].get(key)) or "no polygon"
         raise DataError(
             f"{path}: annotations.{gaps[0]}: found {present} where a segmentation is expected, as in {len(gaps)} of "
-            f"{len(every)} annotations; expected polygons or run lengths: export for instance segmentation, "
-            "or remove these annotations (a box does not tell which pixels are the object)"
+            f"{len(every)} annotations; expected polygons or run lengths: export for instance segmentation, or remove "
+            "these annotations (a box does not show which pixels belong to the object)"
         )
 
 
@@ -112,12 +115,15 @@ class _Entry:
 
 
 class Coco:
-    """Annotations of one COCO file, or of all in a folder, where file and folder names determine the split folders."""
+    """Annotations of one COCO file, or of all COCO files in a folder.
+
+    In a folder, the names of files and folders determine the splits.
+    """
 
     colours: list[Colour] | None = None
 
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, left: list[Path]) -> None:
-        """Read and validate all files; masks are drawn later. left: ignored JSON files. Raises DataError."""
+        """Read and validate all files; masks are drawn later. left: JSON files that are ignored. Raises DataError."""
         above = source.parent
         self._root = source if source.is_dir() else above.parent if above.name == "annotations" else above
         self._entries: dict[str, _Entry] = {}
@@ -132,7 +138,7 @@ class Coco:
             for category in file.categories:
                 name = names.setdefault(category.id, category.name)
                 if plain(name) != plain(category.name):
-                    raise DataError(f"{path}: the category id {category.id} is {name!r}; found {category.name!r}")
+                    raise DataError(f"{path}: the category id {category.id} is both {name!r} and {category.name!r}")
         self._classes = Classes(labels, [names[key] for key in sorted(names)], source)
         for path, file in files.items():
             below = path.relative_to(source) if source.is_dir() else Path(path.name)
@@ -145,7 +151,7 @@ class Coco:
             "the others)",
             *self._classes.notes,
             *(f"{path}: has no list {' or '.join(lacking(load_json(path)))} and is ignored" for path in left),
-            *[f"listed more than once, objects joined: {short(self._joined)}"] * bool(self._joined),
+            *[f"listed more than once, with objects merged: {short(self._joined)}"] * bool(self._joined),
         ]
 
     def _read_images(self, file: File, path: Path, folder: str) -> dict[int, _Entry]:
@@ -162,7 +168,7 @@ class Coco:
             entry = self._listed.setdefault(key, self._listed.get(key) or self._entries.setdefault(name, fresh))
             if entries.setdefault(image.id, entry) is not entry:
                 named = entries[image.id].picture.name
-                raise DataError(f"{where}: the id {image.id} is of two images, {named!r} and {name!r}; use two ids")
+                raise DataError(f"{where}: the id {image.id} belongs to {named!r} and {name!r}; use two ids")
             if entry is fresh:
                 continue
             first, other = entry.image, entry.picture
@@ -231,7 +237,7 @@ def _check(segmentation: list[list[float]] | RunLengths, size: Size, where: str)
     if segmentation.size != list(size) or total != size[0] * size[1]:
         raise DataError(
             f"{where}: found run lengths of {total} pixels and size {segmentation.size}; expected {size[0] * size[1]} "
-            f"pixels and {list(size)}, as its image"
+            f"pixels and {list(size)}, like its image"
         )
 
 
@@ -265,7 +271,7 @@ def decompress(text: str, where: str) -> list[int]:
 
 
 def _pixels(segmentation: list[list[float]] | RunLengths, size: Size) -> NDArray[np.bool_]:
-    """Return an object's mask (H, W), as `COCO.annToMask` does; the class `COCO` requires a file and prints."""
+    """Return an object's mask (H, W), like `COCO.annToMask`, whose class needs a file and prints to stdout."""
     if not isinstance(segmentation, list):
         runs = _runs(segmentation)
         return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T

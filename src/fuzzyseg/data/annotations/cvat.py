@@ -1,4 +1,4 @@
-"""CVAT's export "Segmentation mask": colours in `labelmap.txt`, masks in `SegmentationClass/`."""
+"""CVAT's export format "Segmentation mask": colours in `labelmap.txt`, masks in `SegmentationClass/`."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ class Cvat:
     """Masks of a CVAT export. The images must be in the export or copied into its `JPEGImages/` or `images/`."""
 
     def __init__(self, source: Path, labels: list[str] | None) -> None:
-        """Read `labelmap.txt`. labels: class names in index order. Default: the order of the file. Raises DataError."""
+        """Read `labelmap.txt`. labels: class names in index order. Default: file order. Raises DataError."""
         path = source / MAP
         entries = read_labelmap(path)
         if duplicates := repeated([colour for _, colour in entries]):
@@ -32,7 +32,7 @@ class Cvat:
         black = next((name for name, colour in entries if colour == BLACK), None)
         classes = Classes(labels or (names if black is not None else None), names, path)
         if classes.background == VOID and black is not None:
-            classes.notes[0] = f"unannotated pixels, which are black, are {black}"
+            classes.notes[0] = f"unannotated pixels (black) are {black}"
         table = {colour: classes.index(name, str(path)) for name, colour in entries}
         indices = list(table.values())
         table.setdefault(BLACK, classes.background)  # unannotated pixels
@@ -50,7 +50,7 @@ class Cvat:
         self.notes = [f"{len(entries)} labels of {path}", *classes.notes, *unlabelled]
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Return the class indices (H, W) of a colour mask, or of a mask of label map indices. Raises DataError."""
+        """Return class indices (H, W) from a colour mask or from a mask of `labelmap.txt` indices. Raises DataError."""
         path = picture.origin
         stored = read_mask(path, colours=True)
         check_size(stored.shape[:2], size, picture)

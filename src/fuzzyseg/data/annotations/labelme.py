@@ -40,13 +40,13 @@ POLYGONS = ("oriented_rectangle", "rotation", "quadrilateral")
 
 MIN_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "mask": 2}
 OPEN = ("polygon", "linestrip", "points")
-"""Kinds of shapes that may have more points than `MIN_POINTS` requires."""
+"""Shape types that may have more points than `MIN_POINTS` requires."""
 
 
 class Shape(Model):
     """An entry of `shapes`. points: (x, y) in pixels. mask: encoded image, for shapes of type mask.
 
-    LabelMe 3 does not write the shape type: all its shapes are polygons.
+    LabelMe 3 does not write shape types, because all of its shapes are polygons.
     """
 
     label: str = Field(min_length=1)
@@ -73,7 +73,7 @@ class Shape(Model):
 
 
 class File(Model):
-    """A LabelMe file. imageData: the image, if embedded."""
+    """Content of a LabelMe file. imageData: encoded image, if embedded."""
 
     shapes: list[Shape]
     imagePath: str
@@ -83,7 +83,7 @@ class File(Model):
 
 
 def is_labelme(content: Json) -> bool:
-    """Return whether this is the content of a LabelMe file."""
+    """Return whether `content` comes from a LabelMe file."""
     return isinstance(content, dict) and isinstance(content.get("shapes"), list)
 
 
@@ -93,7 +93,7 @@ class LabelMe:
     colours: list[Colour] | None = None
 
     def __init__(self, source: Path, paths: list[Path], labels: list[str] | None, *, strict: bool = False) -> None:
-        """Read and validate all files; masks are drawn later. Raises DataError that lists every invalid file.
+        """Read and validate all files; masks are drawn later. Raises a DataError that lists every invalid file.
 
         strict: treat a file with a shape of an unknown type as invalid; otherwise `mask` raises DataError for it.
         """
@@ -185,7 +185,7 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
 
 
 def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
-    """Return the mask of a mask shape, 255 inside the object; its size is that of the box spanned by the two points.
+    """Return the mask of a shape of type mask, 255 inside the object, as large as the box spanned by its two points.
 
     Moving a mask in LabelMe makes its points fractional.
     """
@@ -196,7 +196,7 @@ def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
         if too_large(*image.size) or any(abs(side - span) >= 1 for side, span in zip(image.size, box, strict=True)):
             raise ValueError(f"it is {image.size} (width, height), its points span {box}")
         if image.mode in ("P", "PA", "LA", "RGBA"):  # the object may be a palette index or the alpha channel
-            raise ValueError(f"its pixels are {image.mode}; expected grey, 0 outside of the object")
+            raise ValueError(f"its pixels are {image.mode}; expected grey, 0 outside the object")
         return image.convert("L").point([0] + 255 * [255])
     except Exception as error:  # decoders raise nearly any exception on damaged bytes
         raise DataError(f"{where}: the encoded mask cannot be read ({error}); draw it again") from None

@@ -1,4 +1,4 @@
-"""Common parts of the annotation readers: interface, class names, and validation of untrusted files."""
+"""Code shared by the annotation readers: interface, class names, and validation of untrusted files."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Json = Any
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
 MAX_DISTANCE = 10
-"""Maximum absolute coordinate of a point, in multiples of the longer image side. It limits the time to rasterise a
+"""Maximum absolute coordinate of a point, in multiples of the longer image side. It bounds the time to rasterise a
 polygon, which is proportional to the length of its edges."""
 
 
@@ -51,7 +51,11 @@ class AnnotatedImage:
 
 
 class Annotations(Protocol):
-    """Annotations of one format. classes: names in index order. colours: one per class, if known. notes: messages."""
+    """Interface of the annotation readers.
+
+    classes: names in index order. colours: one per class, if known. pictures: images and their annotations. notes:
+    messages for the user.
+    """
 
     classes: list[str]
     colours: list[Colour] | None
@@ -59,17 +63,20 @@ class Annotations(Protocol):
     notes: list[str]
 
     def mask(self, picture: AnnotatedImage, size: Size) -> NDArray[np.uint8]:
-        """Return (H, W) class indices, 255 for void, for an image of `size`. Raises DataError."""
+        """Return the class indices (H, W), 255 for void, of an image of the given size. Raises DataError."""
 
 
 class Classes:
     """Class names in index order, and the class index of each label.
 
-    background: class index of unannotated pixels; VOID if there is no background class. notes: messages for the user.
+    background: class index of unannotated pixels, or VOID without a background class. notes: messages for the user.
     """
 
     def __init__(self, labels: list[str] | None, present: list[str], where: Path) -> None:
-        """Use the declared `labels`, else `present` with a background class in front if missing. Raises DataError."""
+        """Use the declared `labels` or, by default, `present`, with a background class prepended if there is none.
+
+        Raises DataError.
+        """
         names = [name for name in map(plain, present if labels is None else labels) if name != IGNORE]
         if labels is None:
             names = list(dict.fromkeys(names))
@@ -84,7 +91,7 @@ class Classes:
         if place is not None:
             text = f"unannotated pixels are class {place}, {names[place]}"
         padded = [repr(label) for label in present if label != label.strip()]
-        blanks = [f"labels with blanks around them, which are removed: {short(padded)}"] * bool(padded)
+        blanks = [f"spaces around labels removed: {short(padded)}"] * bool(padded)
         self.notes = [text, *blanks, *note_names(names)]
 
     def index(self, label: str, where: str) -> int:
@@ -120,7 +127,7 @@ def _is_json(data: bytes, encoding: str) -> bool:
 
 
 def parse(model: type[M], content: Json, path: Path) -> M:
-    """Validate a file's content. Raises DataError that names the file, key and value."""
+    """Validate the content of a file. Raises a DataError that names the file, key and value."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -152,7 +159,7 @@ def check_points(points: Iterable[Sequence[float]], size: Size, where: str) -> N
 
 
 def check_size(declared: Size, size: Size, picture: AnnotatedImage) -> None:
-    """Raise DataError unless the size declared by an annotation is the image size."""
+    """Raise DataError unless the size declared by an annotation matches the image."""
     if declared != size:
         raise DataError(
             f"{picture.origin}: declares {picture.image or 'its image'} as {declared} (height, width), but it is {size}"

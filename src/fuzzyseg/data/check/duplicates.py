@@ -13,17 +13,17 @@ at least `LIKENESS`."""
 
 _BLOCK = 256
 _FLAT = bytes(2 * SIDE * SIDE)
-"""Thumbnail of a single-colour image: its correlation with any other is 0."""
+"""Thumbnail of a single-colour image, whose correlation with any other is 0."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that duplicate each other, by the name of the list that contains them, in list order."""
+    """A group of duplicate images, by the name of the list that contains them, in list order."""
 
     members: Mapping[str, tuple[FileInfo, ...]]
 
     def between(self, one: Sequence[str], other: Sequence[str]) -> bool:
-        """Return whether the group has members both in a list of `one` and in a list of `other`."""
+        """Return whether the group has members in the lists named in `one` and in those named in `other`."""
         return any(name in self.members for name in one) and any(name in self.members for name in other)
 
     @property
@@ -43,9 +43,10 @@ def exact_duplicates(lists: Mapping[str, Sequence[FileInfo]]) -> list[Group]:
 
 
 def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str], other: Sequence[str]) -> list[Group]:
-    """Group similar, not identical, images between lists `one` and lists `other`; pairs that share an image are merged.
+    """Group images in the lists `one` that are similar, but not identical, to images in the lists `other`.
 
-    Images on the same side are not compared: similar training images, such as video frames, are harmless.
+    Pairs that share an image are merged. Images on the same side are not compared, because similar training images,
+    such as video frames, are harmless.
     """
     left, right = ([(name, image) for name in names for image in lists.get(name, ())] for names in (one, other))
     if not left or not right:
@@ -61,7 +62,7 @@ def near_duplicates(lists: Mapping[str, Sequence[FileInfo]], one: Sequence[str],
 
 
 def near_pairs(left: Sequence[FileInfo], right: Sequence[FileInfo]) -> Iterator[tuple[int, int]]:
-    """Yield index pairs (left, right) of near-duplicates, in blocks, since the matrix of all pairs may be large.
+    """Yield index pairs (left, right) of near-duplicates, block by block, because the matrix of all pairs may be large.
 
     Images without a fingerprint match nothing. Neither side may be empty.
     """

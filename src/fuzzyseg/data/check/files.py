@@ -1,4 +1,4 @@
-"""Inspection of one image or mask file, read as in training."""
+"""Inspection of single image and mask files, decoded as in training."""
 
 import hashlib
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ LARGE = 1024
 """Images are subsampled before averaging, by the largest step that leaves a longer side of at least this many
 pixels."""
 
-_NAMES = {1: "grey", 2: "grey with opacity", 3: "RGB", 4: "RGBA"}
+_NAMES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class FileInfo:
 
 
 def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
-    """Decode the whole file and return its properties. Sets `problem` instead of raising DataError.
+    """Decode a whole file and return its properties. Sets `problem` instead of raising DataError.
 
-    windows: decode a file that is too large for memory in blocks, with the same result.
+    windows: whether to decode a file that is too large for memory in blocks, which gives the same result.
     """
     try:
         if path.stat().st_size == 0:

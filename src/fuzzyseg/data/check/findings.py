@@ -1,4 +1,4 @@
-"""Findings of a dataset check: problem, files and remedy."""
+"""Findings of a dataset check, each with the problem, the files and a remedy."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,20 +52,20 @@ class Finding:
 
 
 def _finding(level: Level, kind: str, what: str, advice: str, details: Iterable[Detail]) -> list[Finding]:
-    """Return a list of one finding, or an empty list if there are no details."""
+    """Return a list with one finding, or an empty list if there are no details."""
     details = tuple(details)
     return [Finding(level, kind, what, advice, details)] if details else []
 
 
 def from_message(kind: str, what: str, message: str) -> Finding:
-    """Return an error finding for a message that contains the remedy, such as that of a DataError."""
-    return Finding("error", kind, what, "correct it as described, then check again", ({"text": message},))
+    """Return an error finding for a message that contains the remedy, such as the message of a DataError."""
+    return Finding("error", kind, what, "correct it as described, then run the check again", ({"text": message},))
 
 
 def unreadable_files(files: Sequence[FileInfo]) -> list[Finding]:
     """Report files that cannot be decoded."""
     bad = [each for each in files if each.problem is not None]
-    advice = "copy them again from their source, or delete them: images with their masks, masks alone"
+    advice = "copy them again from their source, or delete them (images together with their masks)"
     details = ({"file": str(each.path), "text": each.problem} for each in bad)
     return _finding("error", "unreadable", f"{counted(len(bad), 'file')} cannot be read", advice, details)
 
@@ -76,20 +76,20 @@ def unmatched_masks(lists: Sequence[Files], limit: int = 20) -> list[Finding]:
     details = []
     for place, (path, files) in enumerate(bad):
         likely = suggest_image(path, files) if place < limit else ""  # slow for many names
-        details.append({"file": str(path), "text": f"{path}: no image of this name.{likely}"})
+        details.append({"file": str(path), "text": f"{path}: no image with this name.{likely}"})
     advice = "rename each mask to the name of its image, add the image, or delete the mask"
     return _finding("error", "orphaned", f"{counted(len(bad), 'mask')} without an image", advice, details)
 
 
 def band_mismatches(files: Sequence[FileInfo], channels: int) -> list[Finding]:
-    """Report images whose bands do not fit the network. Grey and RGB images are converted into each other."""
+    """Report images whose number of bands does not fit the network, except grey and RGB, which are converted."""
     bad = [each for each in files if each.problem is None and {each.bands, channels} not in ({channels}, {1, 3})]
     counts = sorted({each.bands for each in bad})
     advice = "convert the images to the same bands"
     if len(counts) == 1:
         advice = f"train (and check) with network.channels={counts[0]}"
     advice += ", or select bands, such as data.bands=[1, 2, 3]"
-    what = f"{counted(len(bad), 'image')} of {short(counts)} bands; the network has {channels} channels"
+    what = f"{counted(len(bad), 'image')} with {short(counts)} bands; the network has {channels} channels"
     details = ({"file": str(each.path), "text": f"{each.path}: {each.words}"} for each in bad)
     return _finding("error", "bands", what, advice, details)
 
@@ -109,15 +109,15 @@ def size_mismatches(items: Sequence[Item], files: Mapping[Path, FileInfo]) -> li
         details.append({"file": str(item.mask), "image": str(item.image), "sizes": [mask, image], "text": text})
     advice = "save each mask at the size of its image (nearest neighbour, no smoothing), or find the right mask"
     if swapped:
-        advice += f"; in {swapped} the sides are swapped, as if the EXIF orientation was ignored: rotate them"
-    what = f"{counted(len(details), 'mask')} of another size than the image"
+        advice += f"; in {swapped} the sides are swapped, as if the EXIF orientation had been ignored: rotate them"
+    what = f"{counted(len(details), 'mask')} of a different size than the image"
     return _finding("error", "size", what, advice, details)
 
 
 def invalid_masks(items: Sequence[Item], masks: Masks, expected: str, *, colours: bool) -> list[Finding]:
     """Report masks that cannot be decoded or have unmapped values; values unmapped in every mask form one finding."""
     rows = [{"file": str(item.mask), "text": m.problem} for item, m in zip(items, masks, strict=True) if m.problem]
-    what = f"{counted(len(rows), 'mask')} of another encoding"
+    what = f"{counted(len(rows), 'mask')} with a different encoding"
     findings = _finding("error", "other_form", what, "convert them to the encoding of the other masks", rows)
     kind, keys = ("colours", "colours, ignore_colours") if colours else ("values", "ignore_index, classes")
     common = _in_all_masks([mask for mask in masks if not mask.problem])
@@ -143,7 +143,7 @@ def _in_all_masks(masks: Masks) -> dict[int | Colour, str]:
         return {}
     unmapped = [{each.value: each for each in mask.unmapped} for mask in masks]
     total = sum(sum(mask.counts) + mask.void + mask.unmapped_pixels for mask in masks)
-    line = "; a thin line around the classes, as of void" * (NO_CLASS in likely_void(masks))
+    line = "; thin lines around the classes, typical of void" * (NO_CLASS in likely_void(masks))
     texts = {}
     for value, first in unmapped[0].items():
         if all(value in each for each in unmapped) and not first.is_near:
@@ -161,19 +161,19 @@ def undeclared_void(names: Sequence[str], masks: Masks, colours: Sequence[Colour
         if index != NO_CLASS:
             colour = f", {colours[index]}" if colours is not None else ""
             share = 100 * sum(mask.pixels_of(index) for mask in masks if mask.counts) / total
-            text = f"{names[index]} ({index}{colour}): {share:.2g} % of the pixels, in pieces between the others"
+            text = f"{names[index]} ({index}{colour}): {share:.2g} % of the pixels, scattered between the other classes"
             details.append({"class": names[index], "index": index, "text": text})
     listed = ", ".join(str(detail["class"]) for detail in details)
-    advice = f"is it void? Then write `ignore: [{listed}]` into dataset.yaml"
+    advice = f"if it is void, add `ignore: [{listed}]` to dataset.yaml"
     last = len(names) - 1
     if [detail["index"] for detail in details] == [last] and names[last] == f"class_{last}":
         advice += f", or set data.ignore_index={last}"
-    what = f"{counted(len(details), 'class')} that may be void, counted as a class"
+    what = f"{counted(len(details), 'class')} that may be void but counted as a class"
     return _finding("warning", "outline", what, f"{advice}; if it is a class, name it (classes)", details)
 
 
 def note_undeclared_void(dataset: DataSet, items: Sequence[Item]) -> list[str]:
-    """Return the findings of `undeclared_void` in sampled masks as warnings, if the class names are generated."""
+    """Return the findings of `undeclared_void` on sampled masks as warnings, if class names are generated."""
     if not is_generated(dataset.classes[-1]):
         return []
     masks, left = [], SAMPLED_PIXELS
@@ -192,24 +192,27 @@ def _unmapped(item: Item, mask: MaskStatistics) -> Detail:
 
 
 def void_masks(items: Sequence[Item], masks: Masks) -> list[Finding]:
-    """Report training or evaluation masks in which every pixel is void; an error only if all masks are."""
+    """Report training or evaluation masks that are entirely void: an error if all masks are, otherwise a warning."""
     bad = [item for item, mask in zip(items, masks, strict=True) if mask.all_void]
     advice = "annotate them, or delete them (their images are then used without masks): they do not contribute"
     details = ({"file": str(item.mask), "text": f"{item.mask}: every pixel is void"} for item in bad)
     level: Level = "error" if len(bad) == len(items) else "warning"
-    return _finding(level, "all_void", f"{counted(len(bad), 'mask')} with void only", advice, details)
+    return _finding(level, "all_void", f"{counted(len(bad), 'mask')} with only void", advice, details)
 
 
 def missing_masks(lists: Mapping[str, Sequence[Item]], *, unusable: bool = False) -> list[Finding]:
-    """Report validation images without a mask, and a lack of training masks. unusable: some exist but are invalid."""
+    """Report validation images without masks, and the absence of training masks.
+
+    unusable: whether training masks exist but are invalid.
+    """
     findings: list[Finding] = []
     if not lists.get("labelled") and not unusable:
-        advice = "add masks of the same names for some images to the mask folder"
+        advice = "add masks for some images, with the same names, to the mask folder"
         findings.append(Finding("error", "no_masks", "no training image has a mask", advice))
     missing = [item for item in lists.get("val", ()) if item.mask is None]
     advice = "add their masks, or move the images to the unlabelled training images: they are not scored"
     what = f"{counted(len(missing), 'validation image')} without a mask"
-    details = ({"file": str(item.image), "text": f"{item.image}: no mask of this name"} for item in missing)
+    details = ({"file": str(item.image), "text": f"{item.image}: no mask with this name"} for item in missing)
     return findings + _finding("warning", "missing", what, advice, details)
 
 
@@ -226,7 +229,7 @@ def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> 
         value: Detail = {"class": name, "index": index, "pixels": sums[index], "images": images[index]}
         if not sums[index]:
             scored = sum(bool(mask.counts and mask.counts[index]) for mask in evaluation)
-            also = f", but {counted(scored, 'mask')} of validation or test" if scored else ""
+            also = f", but in {counted(scored, 'mask')} of validation or test" if scored else ""
             absent.append(value | {"text": f"{name} ({index}): in no training mask{also}"})
         elif sums[index] < minimum or (images[index] == 1 and len(training) >= SEVERAL):
             text = f"{name} ({index}): {counted(sums[index], 'pixel')} in {counted(images[index], 'training mask')}"
@@ -254,7 +257,7 @@ def leakage(equal: Sequence[Group], near: Sequence[Group], masks: Mapping[Path, 
     findings += _finding("warning", "unlabelled_leakage", what, advice, _shown(weak))
     count = sum(len(group.members.get(name, ())) for group in alike for name in EVALUATION)
     what = f"{counted(count, 'image')} of validation or test similar to training images"
-    advice = "inspect them: frames of one video or crops of one scan should be on one side"
+    advice = "inspect them: frames of one video or crops of one scan should be in the same split"
     advice += "" if grouped else " (data.group=prefix, folder or a regular expression keeps them together)"
     findings += _finding("warning", "near_leakage", what, advice, _shown(alike))
     differ = sum(len({masks[image.path] for image in group.images if image.path in masks}) > 1 for group in rest)

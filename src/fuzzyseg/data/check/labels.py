@@ -26,12 +26,12 @@ NO_CLASS = VOID + 1
 """Label of unmapped pixels in `MaskStatistics.changes` and `inner`."""
 
 THIN, INVOLVED, ONE_SIDE = 0.05, 0.9, 0.75
-"""A label is an outline if at most `THIN` of its pixels are inner ones (see `MaskStatistics`), at least `INVOLVED` of
+"""A label is an outline if at most `THIN` of its pixels are inner pixels (see `MaskStatistics`), at least `INVOLVED` of
 all label changes involve it, and at most `ONE_SIDE` of these involve the same other label."""
 
 BESIDE, LOOSE, MAX_SHARE = 0.9, 0.75, 0.5
 """An unnamed label is scattered if it borders at least `BESIDE` of the other labels (mean over its masks with three or
-more labels) and misses less than half as many as any other label does; if at most `LOOSE` of its pixels are inner ones;
+more labels) and misses less than half as many as any other label; if at most `LOOSE` of its pixels are inner pixels;
 and if it covers at most `MAX_SHARE` of all pixels."""
 
 
@@ -60,9 +60,10 @@ class UnmappedValue:
 class MaskStatistics:
     """Pixel counts of a mask: per class (C), void, snapped to the nearest colour, and unmapped.
 
-    unmapped: the most frequent of the `unmapped_values` distinct values. changes: number of adjacent pixel pairs by
-    their two different labels (lower, higher). inner: per label, number of pixels whose `WIDTH` x `WIDTH` neighbourhood
-    contains no other label (within one block of a large file). problem: error message if the mask cannot be decoded.
+    unmapped: the most frequent of the `unmapped_values` distinct values. changes: number of adjacent pixel pairs with
+    different labels, by label pair (lower, higher). inner: per label, number of pixels whose `WIDTH` x `WIDTH`
+    neighbourhood contains no other label (within one block of a large file). problem: error message if the mask cannot
+    be decoded.
     """
 
     counts: tuple[int, ...] = ()
@@ -91,7 +92,7 @@ Masks = Sequence[MaskStatistics]
 def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatistics:
     """Decode an item's mask and return its statistics. Sets `problem` instead of raising DataError."""
     counts, snapped = np.zeros(VOID + 1, np.int64), 0
-    unmapped: dict[int, tuple[int, int, int]] = {}  # value: pixels, row and column of the first
+    unmapped: dict[int, tuple[int, int, int]] = {}  # value -> pixels, row and column of the first
     changes, inner, last = Counter[tuple[int, int]](), Counter[int](), np.zeros((0, 0), np.int32)
     try:
         for top, part in stored_parts(item):
@@ -125,7 +126,7 @@ def mask_statistics(item: Item, classes: int, ignore_index: int) -> MaskStatisti
 
 
 def _changes(one: NDArray[np.int32], other: NDArray[np.int32]) -> Counter[tuple[int, int]]:
-    """Count the pairs of different labels at equal positions of two arrays; none if `other` is empty."""
+    """Count pairs of different labels at corresponding positions of two arrays; none if `other` is empty."""
     if not other.size:
         return Counter()
     differ, base = one != other, NO_CLASS + 1
@@ -149,10 +150,10 @@ def _inner(labels: NDArray[np.int32]) -> Counter[int]:
 
 
 def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
-    """Return the labels, except void, that are thin lines between the others in every mask with several labels.
+    """Return the labels, except void, that form thin lines between other labels in every mask with several labels.
 
     Drawing programs and annotation tools draw such outlines around objects. unnamed: labels that are also returned if
-    they are scattered between all others, like pixels and objects left unannotated.
+    they are scattered between all others, like unannotated pixels and objects.
     """
     masks = [mask for mask in masks if mask.changes]
     changes = sum((mask.changes for mask in masks), Counter[tuple[int, int]]())
@@ -173,7 +174,10 @@ def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
 
 
 def _missed(masks: Masks, labels: Sequence[set[int]]) -> dict[int, float]:
-    """Return the mean share of a mask's other labels that each label in three or more masks does not border."""
+    """Return, per label, the mean fraction of a mask's other labels that it does not border.
+
+    Only masks with three or more labels count, and only labels that occur in three or more of these are returned.
+    """
     shares: dict[int, list[float]] = {}
     for mask, each in zip(masks, labels, strict=True):
         for label in each if len(each) > 2 else ():

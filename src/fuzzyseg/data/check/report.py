@@ -13,7 +13,10 @@ from fuzzyseg.data.sample import Size
 
 @dataclass(frozen=True)
 class ClassShare:
-    """Pixels of a class and masks that contain it, counted in training and (prefix `held_`) in validation and test."""
+    """Pixels of a class and number of masks that contain it.
+
+    They are counted in the training masks and, with the prefix `held_`, in the validation and test masks.
+    """
 
     name: str
     index: int
@@ -61,7 +64,7 @@ class Report:
         self.sizes.update(each.size for each in images if each.size is not None)
 
     def count_masks(self, names: Sequence[str], training: Masks, held_out: Masks) -> None:
-        """Set the statistics of classes and void from those of the masks."""
+        """Set the class and void statistics from the statistics of the masks."""
 
         def sums(masks: Masks, index: int) -> tuple[int, int]:
             values = [each.counts[index] for each in masks if each.counts]

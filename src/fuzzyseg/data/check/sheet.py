@@ -1,4 +1,4 @@
-"""Contact sheet of the classes: one picture with the colour, name, share and an example of each."""
+"""Contact sheet of the classes: a picture with the colour, name, share and an example of each class."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ TILE, GAP, TEXT = 200, 12, 16
 """Side of an example, spacing and font size, in pixels."""
 
 FADED = 0.8
-"""Weight of the white or black blended into the pixels of other classes."""
+"""Opacity of the white or black that is blended into pixels of other classes."""
 
 MIN_SIDE = 64
 """Minimum side of an example's crop, in pixels, before scaling."""
@@ -31,7 +31,7 @@ _FILL = (235, 235, 235)
 
 
 def check_sheet(path: Path, items: Sequence[Item]) -> None:
-    """Raise DataError if the sheet cannot be written, or would be read as one of the dataset's files."""
+    """Raise DataError if the sheet cannot be written, or would be taken for a file of the dataset."""
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"--sheet: found {path}; expected a file name that ends in {' or '.join(SUFFIXES)}")
     files = {file.parent for item in items for file in (item.image, item.mask) if file is not None}
@@ -39,7 +39,7 @@ def check_sheet(path: Path, items: Sequence[Item]) -> None:
     above = {parent for folder in folders for parent in (folder, *folder.parents)}
     root = Path(os.path.commonpath(folders)) if folders else here  # images/ for images/train/; read recursively
     if here in folders or (here in above and here != root and here.is_relative_to(root)):
-        raise DataError(f"--sheet {path}: is in a folder of the data and would be taken for an image; choose another")
+        raise DataError(f"--sheet {path}: is in a data folder and would be read as an image; choose another")
     check_writable(path.parent)
 
 
@@ -109,13 +109,13 @@ def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, room: i
 
 
 def _example(item: Item | None, label: int, ignore_index: int) -> list[Image.Image] | str:
-    """Return a crop around a class, plain and with everything else faded, or the reason why there is none."""
+    """Return a crop around a class, plain and with everything else faded, or the reason why there is no example."""
     if item is None:
         return "in no mask"
     try:
         image, stored = _picture(item), read_stored(item)
     except DataError:
-        return "its image cannot be shown (too large)"
+        return "its image is too large to be shown"
     here = decode_array(stored, item.encoding or PLAIN, ignore_index, mask_of(item)).labels == label
     boxes = [_enlarged(np.flatnonzero(here.any(axis)), size) for axis, size in ((1, len(here)), (0, here.shape[1]))]
     part, here = image[boxes[0], boxes[1]], here[boxes[0], boxes[1], None]
@@ -134,7 +134,7 @@ def _enlarged(places: NDArray[np.intp], size: int) -> slice:
 
 
 def _picture(item: Item) -> NDArray[np.uint8]:
-    """Return the image as (H, W, 3) uint8; values other than 8-bit are scaled by their mean and standard deviation."""
+    """Return the image as (H, W, 3) uint8, scaled by mean and standard deviation unless it is 8-bit grey or RGB."""
     head = read_header(item.image)
     bands = 3 if head.palette else head.bands
     pixels: NDArray[Any] = read_native(item.image, bands)[..., : bands - head.alpha or 1]

@@ -1,1 +1,1 @@
-"""Dataset layouts on disk, read into lists of items."""
+"""Dataset layouts on disk, and readers that list their items."""

@@ -1,4 +1,4 @@
-"""Merging of datasets, and addition of images without masks."""
+"""Merging datasets, and adding images without masks."""
 
 import glob
 from collections import Counter
@@ -49,9 +49,9 @@ def merge_datasets(first: DataSet, others: Sequence[DataSet]) -> DataSet:
         prefix = _free(other.root.resolve().stem, prefixes)
         if unknown := [name for name in other.classes if name not in first.classes]:
             raise DataError(
-                f"{other.root}: has the class {unknown[0]!r}, which {first.root} lacks."
-                f"{nearest(unknown[0], first.classes)} Use the same class names in both (dataset.yaml), or declare all "
-                "classes in the first"
+                f"{other.root}: has the class {unknown[0]!r}, which is missing in "
+                f"{first.root}.{nearest(unknown[0], first.classes)} Use the same class names in both (dataset.yaml) or "
+                "declare all classes in the first"
             )
         order = [first.classes.index(name) for name in other.classes]
         for split, items in ((split, getattr(other, split)) for split in SPLITS):
@@ -97,7 +97,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
         prefix = _free("unlabelled", prefixes)
         train += [Item(path, None, f"{prefix}/{name}", prefix=prefix) for name, path in sorted(fresh.items())]
         left = len(files) - len(fresh)
-        also = f"; {left} files are in the dataset already and are skipped" if left else ""
+        also = f"; {left} files that are already in the dataset are skipped" if left else ""
         notes.append(f"{source}: {len(fresh)} more training images without masks{also}")
         notes += note_ignored(Path(source), ignored, "images")
     return replace(dataset, train=train, notes=notes)
@@ -116,6 +116,6 @@ def _images(source: str) -> tuple[dict[str, Path], Counter[str]]:
     else:
         raise DataError(f"--unlabelled: {source} does not exist; expected a folder, an image file, or a quoted pattern")
     if not images.files:
-        others = f"; not read are {counts(images.others)}" if images.others else ""
+        others = f"; not read: {counts(images.others)}" if images.others else ""
         raise DataError(f"--unlabelled: {source} contains no image{others}; expected files in {short(SUFFIXES, 20)}")
     return by_name(images), images.others

@@ -1,4 +1,4 @@
-"""Folder layout: `images/` and `masks/` with equal file names."""
+"""Folder layout: `images/` and `masks/` with matching file names."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ EXPECTED = "images/ and masks/ (each may have train/, val/, test/; or train/imag
 
 
 def matches(root: Path, description: Description) -> bool:
-    """Return whether an image folder of the expected name exists."""
+    """Return whether an image folder with the expected name exists."""
     images, masks = description.images or "images", description.masks or "masks"
     if ade20k_place(root) == root and not (root / masks).is_dir():
         return False  # ADE20K names its mask folder differently
@@ -22,14 +22,14 @@ def matches(root: Path, description: Description) -> bool:
 
 
 def list_files(root: Path, description: Description) -> Files:
-    """List the items of each split; split folders may be above (`train/images`) or below (`images/train`).
+    """List the items of each split.
 
-    Raises DataError.
+    Split folders may contain the image folder (`train/images`) or be inside it (`images/train`). Raises DataError.
     """
     names = {"image": description.images or "images", "mask": description.masks or "masks"}
     images, masks = ((root / name).resolve() for name in names.values())
     if images.is_relative_to(masks) or masks.is_relative_to(images):
-        raise DataError(f"{root / FILE}: {images} and {masks} contain each other; expected two separate folders")
+        raise DataError(f"{root / FILE}: one of {images} and {masks} contains the other; expected two separate folders")
     splits = split_folders(root)
     above = [(split, path) for split, path in splits if any((path / name).is_dir() for name in names.values())]
     places = [(kind, split, base / name) for kind, name in names.items() for split, base in ((None, root), *above)]
@@ -41,7 +41,7 @@ def list_files(root: Path, description: Description) -> Files:
     siblings = [path for _, path in split_folders(root.parent) if path != root and (path / names["image"]).is_dir()]
     if split_named(root.name) and siblings:
         others = ", ".join(f"{path.name}/" for path in siblings)
-        files.notes.append(f"warning: {root} is one split: {others} beside it not read; {root.parent} has all")
+        files.notes.append(f"warning: {root} is one split, {others} are not read; pass {root.parent} to read all")
     below = [path for _, path in split_folders(root / names["image"])]
     files.notes += note_other_folders(root / names["image"], below, "no split folders, read as training images")
     subfolders = list(names.values())
@@ -51,5 +51,5 @@ def list_files(root: Path, description: Description) -> Files:
         files.notes += [f"warning: {path}: not read; name the classes in {root / FILE} (classes:)" for path in named]
     lists = [] if "val" in files.splits else sorted(root.glob("*.txt"))
     val_lists = [path for path in lists if split_named(path.stem) == "val"]
-    files.notes += [f"{path}: not read; its images are trained on unless --val {path} names them" for path in val_lists]
+    files.notes += [f"{path}: not read; without --val {path}, its images are used for training" for path in val_lists]
     return files

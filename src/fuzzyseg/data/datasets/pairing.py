@@ -1,4 +1,4 @@
-"""Image and mask files of a folder, their splits, and the pairing of masks with images."""
+"""Finding the image and mask files in a folder, and pairing masks with images."""
 
 import re
 from collections import Counter
@@ -41,7 +41,7 @@ def split_folders(root: Path) -> list[tuple[str, Path]]:
 def note_other_folders(root: Path, known: Sequence[Path], what: str, subfolders: Sequence[str] = ("",)) -> list[str]:
     """Return a note on the folders in `root` other than the split folders `known`; empty if there are none.
 
-    what: what happens to them. subfolders: only folders that contain a folder of one of these names are listed.
+    what: how these folders are treated. subfolders: only folders that contain one of these subfolders are listed.
     """
     if not known:
         return []
@@ -97,7 +97,7 @@ def add_files(keys: dict[Key, Path], folder: Path, split: str | None, kind: str,
     """Add the files of a folder, if it exists, to `keys`, and notes on ignored files to `notes`.
 
     split: split of all files. Default: the first split folder in each file's path, if any. kind: image or mask. Raises
-    DataError for two files with the same split and name.
+    DataError if two files have the same split and name.
     """
     if not folder.is_dir():
         return
@@ -126,7 +126,7 @@ def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> F
     """Pair masks with images by split and path, or by path alone where only one side has split folders.
 
     An image outside split folders belongs to the split of its mask, otherwise to train. Names match in any Unicode
-    form. notes: passed to the result. Raises DataError if a mask matches several images or an image has two masks.
+    form. notes: passed on to the result. Raises DataError if a mask matches several images or an image has two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:

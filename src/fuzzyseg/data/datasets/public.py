@@ -25,7 +25,7 @@ def is_camvid(root: Path, description: Description) -> bool:
 
 
 def camvid(root: Path, description: Description) -> Files:
-    """List the items of `train/` with `trainannot/`, and of the other splits. Raises DataError."""
+    """List the items of `train/` with masks in `trainannot/`, and likewise for the other splits. Raises DataError."""
     splits = split_folders(root)
     masks = [("mask", split, _annot(folder)) for split, folder in splits]
     return pair_folders([*(("image", *each) for each in splits), *masks], [])
@@ -60,7 +60,7 @@ def is_cityscapes(root: Path, description: Description) -> bool:
 
 
 def cityscapes(root: Path, description: Description) -> Files:
-    """List the items `leftImg8bit/<split>/<city>/*_leftImg8bit.png` with their masks in gtFine. Raises DataError."""
+    """List the items `leftImg8bit/<split>/<city>/*_leftImg8bit.png`, with masks in `gtFine/`. Raises DataError."""
     notes: list[str] = []
     pictures, labels = dict[Key, Path](), dict[Key, Path]()
     places = [*split_folders(root / IMAGES), *((EXTRA, path) for path in (root / IMAGES).glob(EXTRA))]
@@ -110,7 +110,7 @@ def is_ade20k(root: Path, description: Description) -> bool:
 
 
 def ade20k(root: Path, description: Description) -> Files:
-    """List the items of `images/training/` and `images/validation/` with their `annotations/`. Raises DataError."""
+    """List the items of `images/training/` and `images/validation/`, with masks in `annotations/`. Raises DataError."""
     base = ade20k_place(root)
     assert base is not None
     places, notes = list[tuple[str, str | None, Path]](), list[str]()

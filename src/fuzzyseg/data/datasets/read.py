@@ -21,11 +21,11 @@ from fuzzyseg.data.text import counted, nearest, repeated, short
 
 @dataclass(frozen=True)
 class Layout:
-    """A folder structure of datasets.
+    """A folder structure that `read_dataset` supports.
 
-    expected: description for error messages. matches: tests whether a root (a folder or a table) has this layout.
-    files: lists the items of each split of a matching root, or raises DataError. public: the public dataset with this
-    layout, if any. automatic: whether `layout="auto"` tries it.
+    expected: description for error messages. matches: function that tests whether a root (a folder or a table) has this
+    layout. files: function that lists the items of each split of a matching root, or raises DataError. public: the
+    public dataset with this layout, if any. automatic: whether `layout="auto"` tries it.
     """
 
     expected: str
@@ -123,7 +123,10 @@ def build_dataset(location: DatasetLocation, files: Files, **options: Unpack[Lab
 
 
 def _layout(root: Path, layout: str, description: Description) -> str:
-    """Return the name of the layout to read. Raises DataError that lists the folder's content and the layouts tried."""
+    """Return the name of the layout to read.
+
+    Raises a DataError that lists the folder's content and the known layouts.
+    """
     if layout not in ("auto", *DATASETS):
         raise DataError(f"unknown layout {layout!r}.{nearest(layout, ['auto', *DATASETS])}")
     tried = [name for name, each in DATASETS.items() if (each.automatic if layout == "auto" else name == layout)]

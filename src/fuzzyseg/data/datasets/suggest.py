@@ -1,4 +1,4 @@
-"""Hints at the folders that the user probably meant, if no dataset or no mask is found."""
+"""Hints about the folders that the user probably meant, if no dataset or no mask is found."""
 
 import os
 import re
@@ -20,7 +20,10 @@ _MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECAS
 
 
 def suggest_masks(root: Path, images: Sequence[Path]) -> str:
-    """Return a hint at up to three folders beside the image folders with the same file names; empty if none match."""
+    """Return a hint about up to three folders, beside the image folders, that contain files of the same names.
+
+    Returns an empty string if there are none.
+    """
     matches: Counter[str] = Counter()
     for folder in images:
         names = _names(folder)
@@ -30,19 +33,22 @@ def suggest_masks(root: Path, images: Sequence[Path]) -> str:
     likely = [(name, count) for name, count in matches.most_common(3) if count]
     if not likely:
         return ""
-    listed = ", ".join(f"{name}/ holds {count} files of the images' names" for name, count in likely)
-    return f"{listed}: if these are the masks, write `masks: {likely[0][0]}` into {root / FILE}"
+    listed = ", ".join(f"{name}/ contains {count} files named like the images" for name, count in likely)
+    return f"{listed}: if these are the masks, add `masks: {likely[0][0]}` to {root / FILE}"
 
 
 def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
-    """Return a hint at datasets inside or above `root`, or else at two of its folders that share file names."""
+    """Return a hint about datasets inside or above `root`, or else about two of its folders that share file names.
+
+    Returns an empty string if there are none.
+    """
     inside = [folder for folder in _folders(root) if is_dataset(folder)]
     if inside:
         level = min(len(folder.parts) for folder in inside)
-        return f"a dataset is in {short([folder for folder in inside if len(folder.parts) == level], 3)}: name it"
+        return f"found a dataset in {short([folder for folder in inside if len(folder.parts) == level], 3)}: pass it"
     for above in list(root.parents)[:2]:
         if is_dataset(above):
-            return f"{root} is in the dataset {above}: name that"
+            return f"{root} is part of the dataset {above}: pass that folder"
     files = {folder: names for folder in _folders(root) if (names := _names(folder))}
     pairs = {pair: len(files[pair[0]] & files[pair[1]]) for pair in combinations(files, 2)}
     if not any(pairs.values()):
@@ -51,8 +57,8 @@ def suggest_dataset(root: Path, is_dataset: Callable[[Path], bool]) -> str:
     ordered = sorted(pair, key=lambda folder: (_MASKS.search(folder.name) is not None, -len(files[folder])))
     images, masks = (folder.relative_to(root).as_posix() for folder in ordered)
     return (
-        f"{images}/ and {masks}/ hold {pairs[pair]} files of equal names: write "
-        f"`images: {images}` and `masks: {masks}` into {root / FILE}"
+        f"{images}/ and {masks}/ contain {pairs[pair]} files with the same names: add `images: {images}` and `masks: "
+        f"{masks}` to {root / FILE}"
     )
 
 

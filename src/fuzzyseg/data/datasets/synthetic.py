@@ -1,7 +1,8 @@
 """Synthetic demo dataset with groups of three similar classes.
 
 FPL assigns K > 1 fuzzy positives only where p_(1) + p_(2) <= T, so at least three classes must compete. Each class has
-two siblings of similar colour and texture; the groups are distinct. Lighting, colour cast and noise vary by image.
+two siblings of similar colour and texture, while the groups are distinct. Lighting, colour cast and noise vary between
+images.
 """
 
 from pathlib import Path
@@ -32,7 +33,7 @@ FREQUENCY = (0.4, 0.32, 0.28)  # of the classes within a group
 TINT = 22.0  # grey levels between the mean colours of two siblings ...
 TINT_SPREAD = 9.0  # ... and the standard deviation of one object's colour around its mean
 WAVELENGTH = (11.0, 6.5, 4.0)  # pixels, of the texture of the first, second and third sibling ...
-WAVELENGTH_SPREAD = 0.2  # ... and the relative standard deviation from object to object
+WAVELENGTH_SPREAD = 0.2  # ... and the relative standard deviation between objects
 CONTRAST = 14.0  # grey levels, of the texture
 NOISE = 9.0  # grey levels, of each pixel and channel
 
@@ -40,7 +41,7 @@ _SHIFTS = np.array([(1.0, 0.2, -0.6), (-0.6, 1.0, 0.2), (0.2, -0.6, 1.0)])  # di
 
 
 def _texture(rng: np.random.Generator, y: Floats, x: Floats, wavelength: float) -> Floats:
-    """Return a random pattern of about unit variance: waves of similar length in random directions."""
+    """Return a random pattern of about unit variance: a sum of waves of similar length in random directions."""
     waves = 5
     angle = rng.uniform(0, np.pi, waves)
     length = wavelength * rng.uniform(0.85, 1.15, waves)

@@ -1,10 +1,12 @@
 """Image lists, as published with several methods, and tables of images.
 
-A line of a list is an image and its mask, separated by a space or tab (`JPEGImages/a.jpg SegmentationClass/a.png`:
-UniMatch, CPS on Cityscapes), an image (`leftImg8bit/train/ulm/ulm_0_leftImg8bit.png`: U2PL on Cityscapes) or a name
-(`2007_000032`: CPS and U2PL on VOC). A leading slash may denote the dataset root (CPS). Absolute paths and `..` are
-allowed; files outside the dataset folder are reported. A table (`manifest.csv`, `manifest.jsonl`, or the path of such a
-file) has the columns image, mask (may be empty) and split; its paths are relative to its folder.
+Each line of a list contains an image and its mask, separated by a space or tab (UniMatch, CPS on Cityscapes:
+`JPEGImages/a.jpg SegmentationClass/a.png`), an image (U2PL on Cityscapes:
+`leftImg8bit/train/ulm/ulm_0_leftImg8bit.png`) or a name (CPS and U2PL on VOC: `2007_000032`). A leading slash may
+denote the dataset root (CPS). Absolute paths and `..` are allowed; files outside the dataset folder are reported.
+
+A table (`manifest.csv`, `manifest.jsonl`, or a file given as the dataset) has the columns image, mask (may be empty)
+and split. Its paths are relative to its folder.
 """
 
 import csv
@@ -30,7 +32,7 @@ PARTS = ("train", "unlabelled", "val", "test")
 """Parts of a dataset for which there may be lists."""
 
 COLUMNS = ("image", "mask", "split")
-COMMENT = " (a comment begins a line, or follows two blanks; otherwise # is a part of a name)"
+COMMENT = " (a comment starts a line or follows two spaces; otherwise # is part of a name)"
 
 _SUFFIX = "|".join(re.escape(suffix) for suffix in (*SUFFIXES, MATLAB))
 _PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(\S.*(?:{_SUFFIX}))", re.IGNORECASE)
@@ -62,13 +64,13 @@ def quoted(name: str) -> str:
 
 
 def _part_named(name: str) -> str | None:
-    """Return the part (see `PARTS`) that the name of a list, or of a split in a table, denotes, or None."""
+    """Return the part (see `PARTS`) denoted by the name of a list, or of a split in a table, or None."""
     name = name.lower().replace("labeled", "labelled")
     return {"labelled": "train", "unlabelled": "unlabelled"}.get(name) or split_named(name)
 
 
 def _item(image: Path, mask: Path | None, root: Path) -> Item:
-    """Return an item named by its path below the root without suffix, or by its full path if it is elsewhere."""
+    """Return an item named by its path below the root, without suffix, or by its full path if it is elsewhere."""
     place = image.relative_to(root) if image.is_relative_to(root) else image.relative_to(image.anchor)
     return Item(image, mask, place.with_suffix("").as_posix())
 
@@ -83,7 +85,7 @@ def has_lists(root: Path, description: Description) -> bool:
 
 
 def read_lists(root: Path, description: Description) -> Files:
-    """List the items of the lists at the root, or declared in `dataset.yaml` (`lists: {train: a.txt}`).
+    """Return the items of the lists at the root, or of those declared in `dataset.yaml` (`lists: {train: a.txt}`).
 
     Masks in an `unlabelled` list are ignored. Raises DataError.
     """
@@ -125,7 +127,7 @@ def list_entries(path: Path) -> list[tuple[str, str | None]]:
 
 
 def _located(text: str, root: Path) -> Path:
-    """Return the file of a list entry: below `root`, even with a leading slash, otherwise an absolute path."""
+    """Return the file of a list entry: below `root`, even with a leading slash, or else at the absolute path."""
     below = existing(root / text.lstrip("/"))
     return Path(text) if text.startswith("/") and not below.is_file() else below
 
@@ -150,7 +152,7 @@ def _outside(items: list[Item], root: Path) -> str:
     top = os.path.abspath(root)
     files = [file for item in items for file in (item.image, item.mask) if file is not None]
     count = sum(not Path(os.path.abspath(file)).is_relative_to(top) for file in files)
-    return f"; {counted(count, 'file')} outside of {root}" if count else ""
+    return f"; {counted(count, 'file')} outside {root}" if count else ""
 
 
 Row = dict[str, str]
@@ -162,7 +164,7 @@ def has_manifest(root: Path, description: Description) -> bool:
 
 
 def read_manifest(root: Path, description: Description) -> Files:
-    """List the items of each split of a table. Raises DataError that names the file and line."""
+    """Return the items of a table by split. Raises a DataError that names the file and line."""
     path = _table(root)
     assert path is not None
     files, seen = Files({}), dict[Path, int]()
@@ -184,14 +186,14 @@ def read_manifest(root: Path, description: Description) -> Files:
         if gaps := [file for file in paths if not file.is_file()]:
             raise DataError(f"{where}: {gaps[0]} {why_not_file(gaps[0])}; expected a file, relative to {path.parent}")
         if seen.setdefault(paths[0], number) != number:
-            raise DataError(f"{where}: {paths[0]} is also in line {seen[paths[0]]}; expected it once")
+            raise DataError(f"{where}: {paths[0]} is also in line {seen[paths[0]]}; remove one of them")
         item = _item(paths[0], paths[1] if len(paths) > 1 else None, path.parent)
         files.splits.setdefault("train" if part == "unlabelled" else part, []).append(item)
 
     attempt_all(add, rows, "invalid line", limit=20)
     without_split = [number for number, row in rows if not row.get("split", "").strip()]
     if 0 < len(without_split) < len(rows):
-        files.notes.append(f"warning: {path}: no split in the lines {short(without_split)}: training images")
+        files.notes.append(f"warning: {path}: no split in lines {short(without_split)}, which are used for training")
     return files
 
 

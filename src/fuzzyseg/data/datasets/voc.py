@@ -51,11 +51,11 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
     listed = held_out.union(lists.get("train", ()))
     if augmented:
         if lists.get("train") and (free := sorted({*masks} & {*images} - listed)):
-            notes.append(f"trained on, though in no list of train, val or test: {len(free)} images: {short(free)}")
+            notes.append(f"used for training, not listed in train, val or test: {len(free)} images: {short(free)}")
         source, more = _more_masks(root, base)
         added = {name: path for name, path in more.items() if name in images and name not in {*masks, *held_out}}
         if more:
-            notes.append(f"{len(added)} more masks of {source}, none of them of val or test")
+            notes.append(f"{len(added)} more masks from {source}, none of them for val or test images")
         if unmatched_count := len(set(more) - set(images)):
             notes.append(f"{source}: {unmatched_count} masks have no image in {base / IMAGES} and are ignored")
         masks |= added
@@ -89,7 +89,10 @@ def _place(root: Path) -> Path | None:
 
 
 def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
-    """Return SegmentationClassAug, or SBD's folder in `root`, in VOC2012 or next to VOCdevkit, and its masks."""
+    """Return the folder with additional masks, and the masks by name.
+
+    The folder is SegmentationClassAug, or that of SBD in `root`, in VOC2012 or next to VOCdevkit.
+    """
     if (base / AUGMENTED).is_dir():
         return base / AUGMENTED, image_files(base / AUGMENTED)[0]
     siblings = [folder.parent for folder in (base.absolute().parent,) if folder.name.startswith("VOCdevkit")]

@@ -1,1 +1,1 @@
-"""Reading and writing of image and mask files."""
+"""Readers and writers of image and mask files."""

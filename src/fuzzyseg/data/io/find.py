@@ -1,4 +1,4 @@
-"""Search for image files in a folder or with a glob pattern."""
+"""Finding image files in a folder or with a glob pattern."""
 
 import fnmatch
 import glob
@@ -17,7 +17,7 @@ _SYSTEM = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden or created by the system, and therefore ignored silently."""
+    """Return whether a file or folder is hidden or created by the system, and therefore silently ignored."""
     return name.startswith(".") or name in _SYSTEM
 
 
@@ -28,7 +28,10 @@ def names_in(folder: Path) -> list[str]:
 
 @dataclass
 class Found:
-    """Image files, sorted. root: folder to which names are relative. others: number of other files by suffix."""
+    """Result of a search for image files.
+
+    root: folder to which names are relative. files: image files, sorted. others: number of other files by suffix.
+    """
 
     root: Path
     files: list[Path] = field(default_factory=list)
@@ -36,15 +39,15 @@ class Found:
 
 
 def counts(others: Counter[str]) -> str:
-    """Format the counts, such as `3 .heic, 1 .txt`."""
+    """Format counts by suffix, such as `3 .heic, 1 .txt`."""
     return ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
 
 
 def find_images(source: str | Path) -> Found:
     """Find the image files below a folder, or those that match a pattern such as `photos/**/*.jpg`.
 
-    Hidden files are skipped. Links to folders are followed, each folder once. Pipes, devices and other files that are
-    not regular are never images.
+    Hidden files are skipped. Links to folders are followed, and each folder is searched once. Pipes, devices and other
+    non-regular files are never images.
     """
     result, paths = Found(Path(source)), walk(Path(source))
     if not result.root.is_dir():
@@ -72,11 +75,11 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def why_not_image(path: Path) -> str | None:
-    """Return the suffix or kind of a file that is not an image; None for an image, including a broken link to one."""
+    """Return the suffix or kind of a non-image file. Returns None for images, including broken links to one."""
     if suffix_of(path) not in SUFFIXES:
         return suffix_of(path) or "no suffix"
     try:
-        return None if stat.S_ISREG(path.stat().st_mode) else "no regular file"
+        return None if stat.S_ISREG(path.stat().st_mode) else "not a regular file"
     except OSError:
         return None
 
@@ -99,7 +102,7 @@ def regular_files(folder: Path, pattern: str) -> list[Path]:
 
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[Path]:
-    """Yield the files below a folder that are not hidden. depth: 1 for files in the folder itself; None: no limit."""
+    """Yield the non-hidden files below a folder. depth: 1 for files in the folder itself; None: no limit."""
     visited = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)

@@ -16,7 +16,7 @@ _BANDS = {
     "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
     "HSV": 3, **dict.fromkeys(pillow.SIXTEEN_BIT, 1),
 }  # fmt: skip
-"""Pillow mode -> number of bands after conversion to grey or RGB, including alpha."""
+"""Number of bands, including alpha, after conversion to grey or RGB, by Pillow mode."""
 
 _WORDS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 """PNG chunks that may contain an EXIF orientation."""
@@ -29,10 +29,10 @@ _DEPTH = 24
 class Header:
     """Header of an image or mask file.
 
-    height, width: after applying the orientation. bands: including alpha; 1 for a palette. dtype: name such as uint8,
-    uint16, float32. mode: Pillow mode, or `bands` for a `Raster`. alpha: the last band is alpha. palette: pixels are
-    palette indices. orientation: EXIF value. nodata: value of missing data, if declared. pages: number of pages of a
-    TIFF file.
+    height, width: after applying the orientation. bands: number of bands, including alpha; 1 for a palette. dtype: name
+    such as uint8, uint16 or float32. mode: Pillow mode, or `bands` for a `Raster`. alpha: whether the last band is
+    alpha. palette: whether pixels are palette indices. orientation: EXIF value. nodata: value of missing data, if
+    declared. pages: number of pages of a TIFF file.
     """
 
     height: int
@@ -94,7 +94,7 @@ def _pillow(path: Path) -> Header:
 
 
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
-    """Return the EXIF orientation. Avoids Pillow's search after the pixels of a PNG, which decodes all of them."""
+    """Return the EXIF orientation. Avoids Pillow's search after the pixels of a PNG, which decodes the whole image."""
     if image.format != "PNG":
         return pillow.exif_turn(image.getexif())
     place = file.tell()
@@ -107,7 +107,7 @@ def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
 
 
 def _behind_pixels(file: BinaryIO) -> bool:
-    """Whether a PNG file has chunks after its pixels that may contain an orientation. Reads only chunk headers."""
+    """Return whether a PNG may have an orientation in a chunk after its pixels. Reads only chunk headers."""
     file.seek(8)
     pixels = False
     while len(head := file.read(8)) == 8:

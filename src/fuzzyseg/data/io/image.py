@@ -1,4 +1,4 @@
-"""Reading of image files, whole or in windows, as uint8, in units (see `Levels`) or with their stored values."""
+"""Image reading, whole or in windows: as uint8, as float32 in units (see `Levels`), or as stored values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Pixels = NDArray[np.uint8]
 """An image (H, W, channels) with 8 bits per band."""
 
 Units = NDArray[np.float32]
-"""An image (H, W, channels) in units: its `Levels` map low to 0 and high to 1."""
+"""An image (H, W, channels) in units: the low and high values of its `Levels` are mapped to 0 and 1."""
 
 Bands = Sequence[int] | None
 """Numbers of the bands to read, from 1; None: all."""
@@ -34,9 +34,9 @@ GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Levels:
-    """Value range per band: in units, low becomes 0 and high becomes 1. Used for files that are not uint8.
+    """Value range per band, for files that are not uint8. In units, low becomes 0 and high becomes 1.
 
-    None: 0 and the maximum of the file's unsigned type (255 or 65535). Values outside the range are not clipped; NaN
+    Default: 0 and the maximum of the file's unsigned type (255 or 65535). Values outside the range are not clipped. NaN
     and infinity (missing data) become 0. 8-bit files keep the range 0 to 255 if any `high` is above 255.
     """
 
@@ -44,12 +44,12 @@ class Levels:
     high: tuple[float, ...] | None = None
 
     def units(self, array: NDArray[Any], path: Path) -> Units:
-        """Convert file values (H, W, bands) to units, float32. Raises DataError without a range for these bands."""
+        """Convert file values (H, W, bands) to units, float32. Raises DataError if the bands' range is unknown."""
         if self.low is None or self.high is None:
             if array.dtype.kind != "u" or array.dtype.itemsize > 2:
                 raise DataError(
                     f"{path}: found {array.dtype} values; expected 8 or 16 bits as in the other images: data.low and "
-                    "data.high (one value a band) say which values are black and white"
+                    "data.high (one value per band) set the values of black and white"
                 )
             return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
         if len(self.low) != array.shape[2] or len(self.high) != array.shape[2]:
@@ -70,13 +70,14 @@ def read_image(
     with_known: bool = False,
     box: Box | None = None,
 ) -> NDArray[Any]:
-    """Read an image as (H, W, channels), upright (EXIF): uint8, or float32 in units if `levels` is given.
+    """Read an image as (H, W, channels), uint8, or float32 in units if `levels` is given. EXIF orientation is applied.
 
-    If the number of bands differs, grey is repeated for 3 channels, RGB is converted to grey (ITU-R 601) for 1 channel,
-    and alpha is dropped; palettes and CMYK become RGB. bands: numbers of the bands to read, from 1, in this order
-    (default: all). Without levels, 16-bit files are reduced to the high byte. with_known: if the file may have missing
-    data (see `Raster.missing`), append a band that is 0 for missing pixels and 255, or 1.0, elsewhere, and set missing
-    pixels to 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises DataError with the file name.
+    If the number of bands differs from `channels`, grey is repeated for 3 channels, RGB is converted to grey (ITU-R
+    601) for 1 channel, and alpha is dropped; palettes and CMYK become RGB. bands: numbers of the bands to read, from 1,
+    in this order. Default: all. Without levels, 16-bit files are reduced to the high byte. with_known: if the file may
+    have missing data (see `Raster.missing`), append a band that is 0 for missing pixels and 255, or 1.0, elsewhere, and
+    set missing pixels to 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises a DataError that
+    names the file.
     """
     path, array, alpha, missing = _stored(source, box, exact=levels is not None)
     choose = partial(_chosen, alpha=alpha, path=path, channels=channels, bands=bands)
@@ -94,7 +95,7 @@ def read_image(
 
 
 def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
-    """Like `read_image`, with the stored dtype, such as uint16; RGB converted to grey is float. Raises DataError."""
+    """Like `read_image`, but in the stored dtype, such as uint16. RGB converted to grey is float. Raises DataError."""
     _, array, alpha, _ = _stored(path, exact=True)
     return _chosen(array, alpha, path, channels, bands)
 
@@ -113,7 +114,7 @@ def read_known(
 def _stored(
     source: Path | Raster | Pillow.Image, box: Box | None = None, *, exact: bool
 ) -> tuple[Path, NDArray[Any], bool, NDArray[np.bool_] | None]:
-    """Return the path, the bands (H, W, n), whether the last is alpha, and the missing pixels (H, W) bool, if any.
+    """Return the path, the bands (H, W, n), whether the last one is alpha, and the missing pixels (H, W) bool, if any.
 
     exact: keep all 16 bits of a colour PNG.
     """
@@ -139,7 +140,7 @@ def _by_pillow(path: Path, *, exact: bool) -> tuple[NDArray[Any], bool]:
 
 
 def of_pillow(image: Pillow.Image) -> tuple[NDArray[Any], bool]:
-    """Return the bands (H, W, n) of an image, and whether the last is alpha."""
+    """Return the bands (H, W, n) of a Pillow image, and whether the last one is alpha."""
     if image.mode in SIXTEEN_BIT or (image.mode == "I" and image.format == "PNG"):
         return np.asarray(image).astype(np.uint16)[..., None], False
     if image.mode in ("I", "F"):
@@ -185,9 +186,9 @@ def _chosen(array: NDArray[Any], alpha: bool, path: Path, channels: int, bands: 
         return grey[..., None]
     fewer = f", or name those to use, such as data.bands={list(range(1, channels + 1))}" if count > channels else ""
     raise DataError(
-        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} "
-        f"channel{'s' * (channels > 1)}: for a new training set network.channels={count} to use all its bands{fewer}; "
-        "a trained model takes images with the bands of its training images"
+        f"{path}: has {count} band{'s' * (count > 1)}, but the network takes {channels} channel{'s' * (channels > 1)}: "
+        f"for a new training set network.channels={count} to use all its bands{fewer}; a trained model needs images "
+        "with the bands of its training images"
     )
 
 

@@ -1,4 +1,4 @@
-"""Reading and writing of mask files as stored values or colours."""
+"""Reading and writing mask files, as stored values or colours."""
 
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ LOSSY = ("JPEG", "MPO", "JPEG2000")
 """Formats with lossy compression. JPEG 2000 can be lossless, but files do not reliably declare it."""
 
 RUN_LENGTHS = (1, 2)
-"""BMP compressions (run-length encoding) in which missing rows go undetected: they are read as zeros."""
+"""BMP compressions (run-length encoding) for which missing rows are read as zeros, without an error."""
 
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
-    """Read the stored values of a mask, upright (EXIF): (H, W) integers, or (H, W, 3 or 4) uint8 colours.
+    """Read the stored values of a mask as (H, W) integers, or its colours as (H, W, 3 or 4) uint8.
 
-    Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set. lossy: also read formats such
-    as JPEG, whose compression changes values. Raises DataError with the file name.
+    EXIF orientation is applied. Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set.
+    lossy: also read formats such as JPEG, whose compression changes values. Raises a DataError that names the file.
     """
     if suffix_of(path) == MATLAB:
         return read_matlab_mask(path)
@@ -40,7 +40,7 @@ def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDAr
             "of 0 and 255, set encoding: binary in dataset.yaml and use --snap"
         )
     if image.format == "BMP" and image.info.get("compression") in RUN_LENGTHS:
-        raise DataError(f"{path}: is a BMP of run lengths, in which damage is not detected; save masks as PNG")
+        raise DataError(f"{path}: is a run-length encoded BMP, in which damage cannot be detected; save masks as PNG")
     if image.format == "TIFF" and image.mode in ("1", "P") and (nodata := palette_nodata(path)) is not None:
         missing = np.array(image, dtype=np.uint8) == nodata
         return _voided(_stored(image, path, colours), missing, nodata, path)
@@ -61,19 +61,19 @@ def _stored(image: Image.Image, path: Path, colours: bool) -> NDArray[np.integer
     if image.mode in ("L", "P", "F", "LA", "RGB", "RGBA"):
         return to_integers(np.array(image), path)
     raise DataError(
-        f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band that holds a class "
-        "index a pixel, or red, green and blue: convert it to PNG"
+        f"{path}: found {image.height}x{image.width} pixels of mode {image.mode}; expected one band with a class index "
+        "per pixel, or red, green and blue: convert it to PNG"
     )
 
 
 def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integer]:
-    """Like `read_mask`, for a TIFF or NumPy file or a box of it. Raises DataError.
+    """Like `read_mask`, for a TIFF or NumPy file, or for a box of it. Raises DataError.
 
-    Pixels with the value declared for missing data are void: 255, or transparent. Undeclared NaN raises an error.
+    Pixels with the value declared for missing data are void (255, or transparent). Undeclared NaN raises an error.
     """
     array, path = raster.read(box), raster.path
     if len(raster.pages) > 1:
-        raise DataError(f"{path}: has {len(raster.pages)} pages; expected one: save the mask alone")
+        raise DataError(f"{path}: has {len(raster.pages)} pages; expected one: save the mask as a single page")
     if raster.nodata is None:
         return to_integers(array, path)
     missing = raster.missing(array)
@@ -90,9 +90,9 @@ def _voided(labels: NDArray[np.integer], missing: NDArray[np.bool_], nodata: flo
         return np.dstack([labels[..., :3], np.where(missing, np.uint8(0), opacity)])
     if nodata != VOID and (labels[~missing] == VOID).any():
         raise DataError(
-            f"{path}: declares {nodata:g} as the value of missing data, which is void, and holds {VOID} too, which is "
-            f"void or an object. If {nodata:g} is a class, remove the tag (gdal_edit.py -unsetnodata FILE); else give "
-            f"{VOID} another value"
+            f"{path}: declares {nodata:g} as the value of missing data, which is void, and also contains {VOID}, which "
+            f"may be void or an object. If {nodata:g} is a class, remove the tag (gdal_edit.py -unsetnodata FILE); "
+            f"else give {VOID} another value"
         )
     return np.where(missing, VOID, labels if labels.dtype != np.int8 else labels.astype(np.int32))
 
@@ -107,8 +107,8 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
         array = array[..., 0]
     elif bands and not (bands in (3, 4) and is_byte):
         raise DataError(
-            f"{path}: found {array.dtype} values of shape {array.shape}; expected one band that holds a class index a "
-            "pixel, or 8 bits each of red, green and blue"
+            f"{path}: found {array.dtype} values of shape {array.shape}; expected one band with a class index per "
+            "pixel, or red, green and blue with 8 bits each"
         )
     if array.dtype == np.bool_:
         return array.astype(np.uint8)
@@ -122,7 +122,7 @@ def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
 
 
 def palette_of(path: Path) -> list[Colour] | None:
-    """Return the colours of a palette file by index; None for other files. Raises DataError."""
+    """Return the palette of a file as a list of colours, or None if it has none. Raises DataError."""
     image = open_image(path)
     values = image.getpalette() if image.mode in ("P", "PA") else None
     return None if values is None else list(zip(values[::3], values[1::3], values[2::3], strict=True))
@@ -141,7 +141,7 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
 def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour] | None = None) -> None:
     """Write class indices (H, W) from 0 to 255 as an 8-bit PNG with one band, which `read_mask` restores.
 
-    palette: one colour per index for display in viewers; pixels are still indices. Raises DataError for other arrays.
+    palette: one colour per index, for image viewers; pixels remain indices. Raises DataError for other arrays.
     """
     if array.ndim != 2 or (array.size and (int(array.min()) < 0 or int(array.max()) > 255)):
         raise DataError(f"{path}: found an array of shape {array.shape}; expected (H, W) with values from 0 to 255")

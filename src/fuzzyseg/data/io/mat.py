@@ -1,7 +1,7 @@
 """SBD masks: MATLAB files (version 5) whose structure `GTcls` contains class indices per pixel in `Segmentation`.
 
-Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. scipy's reader may crash the process
-(segmentation fault) on damaged data. SBD's variables are compressed with a checksum, which is therefore verified first.
+Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. On damaged data, scipy's reader may crash the
+process (segmentation fault). SBD's variables are compressed and have a checksum, which is therefore verified first.
 """
 
 import io
@@ -17,13 +17,13 @@ from fuzzyseg.data.sample import DataError
 
 SUFFIX = ".mat"
 LARGEST = 2**25
-"""Maximum size of a decompressed variable in bytes; SBD's largest have a few hundred thousand."""
+"""Maximum size of a decompressed variable, in bytes. The largest in SBD has a few hundred thousand."""
 
 HEADER, COMPRESSED = 128, 15
 
 
 def read_matlab_mask(path: Path) -> NDArray[np.integer]:
-    """Read the class mask (H, W) of a file in SBD's `cls/` folder: 0 background, 1 to 20 classes. Raises DataError."""
+    """Read the class mask (H, W) of a file in SBD's `cls/`: 0 background, 1 to 20 classes. Raises DataError."""
     from scipy.io import loadmat
 
     expected = "expected a mask of SBD's folder cls/, with GTcls.Segmentation"
@@ -41,14 +41,14 @@ def read_matlab_mask(path: Path) -> NDArray[np.integer]:
 def _verify(data: bytes) -> None:
     """Raise ValueError, struct.error or zlib.error unless the file is a sequence of complete compressed variables."""
     if data[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
-        raise ValueError("it is no MATLAB file of version 5")
+        raise ValueError("it is not a MATLAB 5 file")
     place = HEADER
     while place < len(data):
         code, size = struct.unpack_from("<II" if data[126:128] == b"IM" else ">II", data, place)
         place += 8 + size
         unpacker = zlib.decompressobj()
         if code != COMPRESSED or place > len(data):
-            raise ValueError("a variable is not compressed, or cut")
+            raise ValueError("a variable is not compressed or is truncated")
         unpacker.decompress(data[place - size : place], LARGEST)
         if not unpacker.eof:
-            raise ValueError("its compressed data is cut or too large")
+            raise ValueError("its compressed data is truncated or too large")

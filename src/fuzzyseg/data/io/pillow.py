@@ -1,4 +1,4 @@
-"""Opening of image files with Pillow, and the pixel limit against decompression bombs."""
+"""Image decoding with Pillow, and the pixel limit against decompression bombs."""
 
 import io
 import struct
@@ -27,7 +27,7 @@ SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 """Pillow modes with a single 16-bit band."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "JPEG2000", "GIF", *["HEIF"] * bool(HEIF))
-"""Pillow decoders to use, regardless of the file's suffix."""
+"""Pillow decoders to try, regardless of a file's suffix."""
 
 ORIENTATION = 0x0112
 """EXIF and TIFF tag; values 5 to 8 swap height and width."""
@@ -40,10 +40,10 @@ _MEGAPIXELS: ContextVar[int | None] = ContextVar("megapixels", default=None)
 
 @contextmanager
 def pixel_limit(megapixels: int | None) -> Iterator[None]:
-    """Context manager that sets the size limit in megapixels of images decoded at once; None: keep the current limit.
+    """Context manager that limits the size, in megapixels, of images that are decoded at once. None: no change.
 
-    The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit; new threads
-    and other processes do not.
+    The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit, but new
+    threads and other processes do not.
     """
     token = _MEGAPIXELS.set(_MEGAPIXELS.get() if megapixels is None else megapixels)
     try:
@@ -59,13 +59,13 @@ def most_pixels() -> int:
 
 
 def too_large(height: int, width: int, bands: int = 1) -> bool:
-    """Whether an image has more pixels than the limit, or more than 16 times as many values (pixels times bands)."""
+    """Return whether an image has more pixels than the limit, or more than 16 times as many values (over all bands)."""
     limit = most_pixels()
     return height * width > limit or height * width * bands > 16 * limit
 
 
 class TooLarge(DataError):
-    """A file, or one of its tiles or strips, exceeds the pixel limit."""
+    """Raised if a file, or one of its tiles or strips, exceeds the pixel limit."""
 
 
 def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: str | None = None) -> None:
@@ -74,7 +74,7 @@ def check_pixels(path: Path, height: int, width: int, bands: int = 1, *, part: s
         of = f" of {bands} bands" if bands > 1 else ""
         raise TooLarge(
             f"{path}: has {f'{part} of ' if part else ''}{height} x {width} pixels{of}, more than the {most_pixels()} "
-            "that are decoded at once: a damaged or hostile file can claim any size. If it is right, raise "
+            "that are decoded at once: a damaged or hostile file can claim any size. If the size is right, raise "
             f"data.max_megapixels (predict: --max-megapixels), or cut it into {'smaller ' if part else ''}tiles"
         )
 
@@ -85,9 +85,9 @@ def suffix_of(path: Path) -> str:
 
 
 def check_regular(path: Path) -> None:
-    """Raise DataError for a pipe, socket or device, because reading it may block forever."""
+    """Raise DataError for a pipe, socket or device, because reading it could block forever."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise DataError(f"{path}: is no regular file but a pipe, socket or device; take it off the images and masks")
+        raise DataError(f"{path}: is a pipe, socket or device, not a regular file; remove it from the images and masks")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -126,7 +126,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def open_header(file: BinaryIO) -> Image.Image:
-    """Like `PIL.Image.open`, without its size check, whose limit is a global variable of Pillow."""
+    """Like `PIL.Image.open`, but without its size check, whose limit is a global variable of Pillow."""
     Image.init()
     if HEIF and "HEIF" not in Image.OPEN:
         import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]
@@ -146,7 +146,7 @@ def open_header(file: BinaryIO) -> Image.Image:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Context manager that turns errors into DataError with the file name; decoders raise many types on bad data."""
+    """Context manager that converts errors to DataError with the file name. Decoders raise many types on bad data."""
     try:
         yield
     except DataError:
@@ -163,14 +163,14 @@ def _undecodable(path: Path, error: Exception) -> DataError:
         if not start:
             return empty(path)
         if start.startswith(b"version https://git-lfs"):
-            return DataError(f"{path}: is a Git LFS pointer, not the file that it stands for: run `git lfs pull`")
+            return DataError(f"{path}: is a Git LFS pointer, not the file itself: run `git lfs pull`")
         if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-            return DataError(f"{path}: is a page of text (HTML or XML), as a failed download gives: download it again")
+            return DataError(f"{path}: is an HTML or XML page, as from a failed download: download it again")
     if isinstance(error, UnidentifiedImageError):
-        reason = "is no image, or of no kind that is read"
+        reason = "is not an image, or its format is not supported"
     else:
         reason = str(error) or type(error).__name__
-    return DataError(f"{path}: cannot be decoded ({reason}); expected one of {', '.join(SUFFIXES)}, undamaged")
+    return DataError(f"{path}: cannot be decoded ({reason}); expected an undamaged file, one of {', '.join(SUFFIXES)}")
 
 
 def exif_turn(exif: Mapping[int, Any]) -> int:

@@ -1,7 +1,7 @@
-"""TIFF and NumPy files with any number of bands and any number type, read whole or in windows.
+"""TIFF and NumPy files with any number of bands and any numeric type, read whole or in windows.
 
 TIFF pixels are decoded by rasterio (extra `geo`). If it is not installed, Pillow decodes the TIFF files that it
-supports exactly, and other TIFF files raise an error that names the extra.
+supports exactly; others raise an error that names the extra.
 """
 
 import warnings
@@ -24,17 +24,18 @@ NO_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_
 """GDAL options to ignore files beside the image (.aux.xml, .ovr, .msk)."""
 
 HUGE = 1e30
-"""Larger nodata values are compared with tolerance, because files often round them: -3.4e+38 for the lowest float32."""
+"""Nodata values above this are compared with a tolerance, because files often round them: -3.4e+38 for the lowest
+float32."""
 
 
 @dataclass(frozen=True)
 class Raster:
     """Header of a TIFF or NumPy file; `read` decodes its pixels.
 
-    height, width: as stored, before applying `orientation` (EXIF value, 1 to 8). alpha: the last band is alpha. nodata:
-    value of missing data, if declared and representable. block: height and width of a tile or strip, which is decoded
-    as a whole. pages: numbers of the TIFF directories that contain the bands. axis: axis of the bands in a NumPy array,
-    if any.
+    height, width: as stored, before applying `orientation` (EXIF value, 1 to 8). alpha: whether the last band is alpha.
+    nodata: value of missing data, if declared and representable. block: height and width of a tile or strip, which is
+    decoded as a whole. pages: numbers of the TIFF directories that contain the bands. axis: axis of the bands in a
+    NumPy array, if any.
     """
 
     path: Path
@@ -66,10 +67,10 @@ class Raster:
         return self.nodata is not None or self.dtype.kind == "f"
 
     def missing(self, array: Array) -> NDArray[np.bool_]:
-        """Return the missing pixels (h, w) bool of an array (h, w, bands) returned by `read`.
+        """Return a bool array (h, w) that is True at missing pixels of an array (h, w, bands) from `read`.
 
-        A pixel is missing if it is NaN, infinite or equal to the declared value in any band; for unsigned types, where
-        the value may be a brightness, in all bands. Alpha is ignored.
+        A pixel is missing if any of its bands is NaN, infinite or equal to the declared value. For unsigned types,
+        where this value may be a brightness, all bands must be equal to it. Alpha is ignored.
         """
         bands = array[..., : self.bands - self.alpha]
         absent = ~np.isfinite(bands)
@@ -103,9 +104,10 @@ class Raster:
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
-    """Decode pixels (h, w, bands) with one GDAL driver. Raises DataError (no rasterio) or RasterioError (damaged file).
+    """Decode pixels (h, w, bands) with one GDAL driver.
 
-    No other driver can open the file, because some (VRT) open other files and network addresses named in a file.
+    No other driver can open the file, because some (VRT) open other files and network addresses named in it. Raises
+    DataError (no rasterio) or RasterioError (damaged file).
     """
     check_rasterio(path)
     import rasterio
@@ -122,11 +124,11 @@ def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) ->
 def check_rasterio(path: Path) -> None:
     """Raise DataError unless rasterio (extra `geo`) is installed."""
     if find_spec("rasterio") is None:
-        raise DataError(f"{path}: has several bands, or numbers of a type, read by rasterio: pip install fuzzyseg[geo]")
+        raise DataError(f"{path}: its bands or data type can only be read by rasterio: pip install fuzzyseg[geo]")
 
 
 def open_raster(path: Path) -> Raster | None:
-    """Read the header of a TIFF or NumPy file; None for files that Pillow reads. Raises DataError.
+    """Read the header of a TIFF or NumPy file. Returns None for files that Pillow reads. Raises DataError.
 
     Pillow reads palettes, CMYK, fewer than 8 bits, and files that are not TIFF despite their suffix. TIFF pages with
     one grey band each are read as the bands of one image; other files with several pages raise an error.
@@ -175,17 +177,17 @@ def _tiff(path: Path) -> Raster | None:
     if len(pages) > 1 and not (numbers and samples == 1 and alike):
         raise DataError(
             f"{path}: has {len(pages)} pages; expected one image, or pages of one grey band each, which are its bands: "
-            "save each page as a file of its own (ImageMagick: convert FILE.tif page-%d.png)"
+            "save each page as a separate file (ImageMagick: convert FILE.tif page-%d.png)"
         )
     for page in pages.values():
         _check_complete(path, page, tiled, block)
     if not numbers:
         if 1 not in pages:
-            raise DataError(f"{path}: its first page is a thumbnail, which would be read; save the image alone")
+            raise DataError(f"{path}: its first page is a thumbnail, which would be read instead; save only the image")
         return None
     kind = "uifu"[min(int(_values(tags, 339, 1)[0]), 4) - 1]  # sample format: unsigned, signed, float, undefined
     if len(bits) > 1 or not bits <= {8, 16, 32, 64}:
-        raise DataError(f"{path}: found {sorted(bits)} bits a pixel; expected 8, 16 or 32")
+        raise DataError(f"{path}: found {sorted(bits)} bits per pixel; expected 8, 16 or 32")
     dtype = np.dtype(f"{kind}{bits.pop() // 8}")
     bands, extra = samples * len(pages), _values(tags, 338, 0)
     alpha = bands in (2, 4) and (1 in extra or 2 in extra)
@@ -198,7 +200,7 @@ def _tiff(path: Path) -> Raster | None:
 
 
 def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
-    """Parse the tag GDAL_NODATA, which is text; None if it is missing or the dtype cannot represent its value."""
+    """Parse the GDAL_NODATA tag, a text. Returns None if it is missing or the dtype cannot represent its value."""
     try:
         value = float(str(tags[42113]).strip("\0 "))
     except (KeyError, ValueError):
@@ -210,7 +212,7 @@ def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
 
 
 def palette_nodata(path: Path) -> float | None:
-    """Return the value that a TIFF file of up to 8 bits declares for missing data, if any."""
+    """Return the value for missing data declared by a TIFF file of up to 8 bits, if any."""
     pages = _pages(path)
     return _nodata(pages[1], np.dtype(np.uint8)) if pages else None
 
@@ -254,7 +256,7 @@ def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tup
     """Raise DataError if a page lacks pixels, which GDAL would fill with zeros.
 
     A tile with offset and size 0 was never written, which is allowed: it contains missing data, or 0. A strip of size 0
-    was lost, as was a tile for which only one of the two is 0.
+    is lost, as is a tile of which only one of the two is 0.
     """
     places, counts = (_values(tags, tag, ()) for tag in ((324, 325) if tiled else (273, 279)))
     expected = -(-tags[257] // block[0]) * -(-tags[256] // block[1])
@@ -262,6 +264,6 @@ def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tup
     parts = list(zip(places, counts, strict=True))
     size, end = path.stat().st_size, max((place + count for place, count in parts), default=0)
     if end > size:
-        raise DataError(f"{path}: is cut short ({size} bytes, {end} expected); copy it again")
+        raise DataError(f"{path}: is truncated ({size} bytes; expected {end}); copy it again")
     if len(parts) != expected or any(place < 8 if count else place or not tiled for place, count in parts):
-        raise DataError(f"{path}: a part of its pixels is lost; copy it again")
+        raise DataError(f"{path}: some of its pixels are missing; copy it again")

@@ -1,4 +1,4 @@
-"""Stored predictions of a teacher: one byte per class and pixel of the network's output."""
+"""Stored predictions of a teacher, with one byte per class and output pixel of the network."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,15 +34,15 @@ def read_scores(item: Item) -> Tensor:
 def scores_file(folder: Path, item: Item) -> Path:
     """Return the file for an item's stored prediction.
 
-    Its name contains size and modification time of the image, so that students on other images of the same name can
-    share the folder. Earlier versions used only the name; such a file is returned if it exists.
+    Its name contains the image's file size and modification time, so that students trained on other images of the same
+    name can share the folder. Earlier versions used only the name; such a file is returned if it exists.
     """
     old, status = folder / f"{item.name}.npz", item.image.stat()
     return old if old.is_file() else folder / f"{item.name}-{status.st_size:x}-{status.st_mtime_ns:x}.npz"
 
 
 def with_scores(items: list[Item], folder: str | None) -> list[Item]:
-    """Return the items with the files of their predictions. Raises DataError if one is missing or `folder` is None."""
+    """Return the items with `scores` set. Raises DataError if a prediction is missing or `folder` is None."""
     if folder is None:
         raise DataError("data.scores: not given; `fuzzyseg distill TEACHER_RUN` stores predictions, then trains")
     scored = [replace(item, scores=scores_file(Path(folder), item)) for item in items]

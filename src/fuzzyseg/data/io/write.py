@@ -1,4 +1,4 @@
-"""Class colours, overlays, legends and writing of image files."""
+"""Class colours, overlays, legends and image writing."""
 
 import colorsys
 import errno
@@ -54,7 +54,7 @@ def class_colours(count: int) -> list[Colour]:
 
 
 def default_colours(count: int) -> list[Colour]:
-    """Return `count` distinct colours: bits of the class index, lowest first, set the highest bits of r, g, b (VOC)."""
+    """Return the first `count` VOC colours: bits of the class index, lowest first, set the high bits of r, g, b."""
     colours = []
     for index in range(count):
         colour = [0, 0, 0]
@@ -68,7 +68,7 @@ def default_colours(count: int) -> list[Colour]:
 def overlay(
     image: NDArray[np.uint8], mask: NDArray[np.integer], colours: Sequence[Colour], strength: float = 0.5
 ) -> NDArray[np.uint8]:
-    """Blend class colours into an image (H, W, 3 or 1); returns (H, W, 3). Void and black classes are not blended."""
+    """Blend class colours into an image (H, W, 3 or 1). Returns (H, W, 3). Void and black classes are not blended."""
     table = np.zeros((256, 3), dtype=np.float32)
     table[: len(colours)] = np.asarray(colours, dtype=np.float32).reshape(-1, 3)
     base = np.broadcast_to(image, (*image.shape[:2], 3)).astype(np.float32)
@@ -77,11 +77,11 @@ def overlay(
 
 
 def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
-    """Convert an image (H, W, bands) to a viewable 8-bit image (H, W, 3) or (H, W, 1).
+    """Convert an image (H, W, bands) to a displayable 8-bit image (H, W, 3) or (H, W, 1).
 
-    8-bit grey and RGB images are returned unchanged. Of other images, the first three bands (of two, the first) are
-    scaled: two standard deviations below the mean are black, two above are white. mean, std: per band, in [0, 1];
-    further bands are dropped.
+    8-bit grey and RGB images are returned unchanged. For other images, the first three bands (of two, the first) are
+    scaled such that two standard deviations below the mean are black and two above are white. mean, std: per band, in
+    [0, 1]; further bands are dropped.
     """
     image = image[..., : len(mean)]
     bands = image.shape[2]
@@ -140,7 +140,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise Unwritable unless files can be written to a folder or, if it does not exist, its closest existing parent.
+    """Raise Unwritable unless files can be written to a folder or, if it does not exist, its nearest existing parent.
 
     No file is left behind.
     """

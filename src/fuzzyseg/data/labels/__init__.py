@@ -1,1 +1,1 @@
-"""Label maps (declaration, detection, resolution) and their application to masks."""
+"""Declaration, detection and resolution of label maps, and their application to masks."""

@@ -1,4 +1,4 @@
-"""Read files above the pixel limit in blocks of whole rows, so that each tile is decoded once."""
+"""Block-wise reading of files above the pixel limit. Blocks are whole rows, so that each tile is decoded once."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +19,16 @@ BLOCK = 2**22
 
 
 def open_large(path: Path, channels: int = 3, *, bands: Bands = None, levels: Levels | None = None) -> Windows | None:
-    """Like `open_windows`, but only for images above the pixel limit; None for other files. Raises DataError."""
+    """Like `open_windows`, but only for images above the pixel limit. Returns None for others. Raises DataError."""
     windows = open_windows(path, channels, bands=bands, levels=levels)
     return windows if windows is not None and _large(windows.raster) else None
 
 
 def large_raster(path: Path) -> Raster | None:
-    """Read the header of a file above the pixel limit; None unless it can be read in windows. Raises DataError."""
+    """Return the `Raster` of a file above the pixel limit that can be read in windows, otherwise None.
+
+    Raises DataError.
+    """
     raster = open_raster(path)
     return raster if raster is not None and raster.windowed and _large(raster) else None
 
@@ -35,7 +38,7 @@ def _large(raster: Raster) -> bool:
 
 
 def row_blocks(raster: Raster) -> Iterator[Box]:
-    """Yield boxes of whole rows that cover the file from top to bottom and never split a tile or strip."""
+    """Yield boxes of whole rows that cover the file from top to bottom, without splitting tiles or strips."""
     rows = max(1, BLOCK // (raster.width * raster.block[0])) * raster.block[0]
     for top in range(0, raster.height, rows):
         yield top, 0, min(top + rows, raster.height), raster.width
@@ -48,7 +51,7 @@ def row_arrays(raster: Raster) -> Iterator[NDArray[Any]]:
 
 
 def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
-    """Yield (first row, pixels) of a mask like `read_stored`: in row blocks above the pixel limit, otherwise whole."""
+    """Yield (first row, pixels) of a mask, as from `read_stored`: in row blocks above the pixel limit, else whole."""
     raster = large_raster(mask_of(item))
     if raster is None:
         yield 0, read_stored(item)
@@ -58,9 +61,9 @@ def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
 
 
 def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Box], NDArray[np.uint8]]:
-    """Return a function that reads `training_labels` of a box. This call reads a mask within the pixel limit.
+    """Return a function that reads the `training_labels` of a box.
 
-    Both the call and the function raise DataError.
+    A mask within the pixel limit is read once, by this call. Both this call and the function raise DataError.
     """
     raster = large_raster(mask_of(item))
     if raster is None:
@@ -73,6 +76,6 @@ def label_reader(item: Item, *, classes: int, ignore_index: int) -> Callable[[Bo
             return training_labels(item, classes=classes, ignore_index=ignore_index, part=part)
         except DataError as error:
             where = f"rows {box[0]} to {box[2] - 1} and columns {box[1]} to {box[3] - 1}"
-            raise DataError(f"{error} (counted within {where}, read by themselves)") from None
+            raise DataError(f"{error} (counted within {where}, which were read separately)") from None
 
     return read

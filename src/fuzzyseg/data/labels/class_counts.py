@@ -1,4 +1,4 @@
-"""Values, classes and pixel counts in the masks of a dataset."""
+"""Distinct values, classes and pixel counts in the masks of a dataset."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from fuzzyseg.data.text import short
 S = TypeVar("S")
 T = TypeVar("T")
 MANY = 48
-"""Class indices from this value on are assumed to be grey levels, unless the classes are named."""
+"""Values from this one on are assumed to be grey levels, unless the classes are named."""
 
 ADVICE = "declare the class names (classes) and the void value (ignore_index) in dataset.yaml"
 
@@ -26,7 +26,7 @@ ADVICE = "declare the class names (classes) and the void value (ignore_index) in
 def map_items(
     items: Sequence[S], function: Callable[[S], T], progress: Callable[[int, int], None] | None = None
 ) -> list[T]:
-    """Apply `function` to each item in up to eight threads. Returns the results in order.
+    """Apply `function` to each item in up to eight threads, and return the results in order.
 
     progress: called with the number of finished items and the total.
     """
@@ -42,7 +42,7 @@ def map_items(
 
 
 def pixel_counts(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.int64]:
-    """Return (N, C+1): pixels of each class, then of void, in mask n. Raises DataError for invalid values."""
+    """Return pixel counts (N, C+1): one row per mask, void last. Raises DataError for invalid values."""
 
     def count(item: Item) -> NDArray[np.int64]:
         counts = np.zeros(VOID + 1, np.int64)
@@ -55,7 +55,7 @@ def pixel_counts(items: Sequence[Item], *, classes: int, ignore_index: int) -> N
 
 
 def class_presence(items: Sequence[Item], *, classes: int, ignore_index: int) -> NDArray[np.bool_]:
-    """Return (N, C) bool: whether mask n contains class c. Raises DataError for invalid values."""
+    """Return a bool array (N, C): whether mask n contains class c. Raises DataError for invalid values."""
     return pixel_counts(items, classes=classes, ignore_index=ignore_index)[:, :classes] > 0
 
 
@@ -63,7 +63,7 @@ def median_frequency_weights(counts: NDArray[np.int64]) -> list[float]:
     """Return one weight per class: the median class frequency divided by the frequency of the class.
 
     counts: see `pixel_counts`. The frequency of a class is its fraction of the labelled pixels in the images that
-    contain it; a class that is in no image has weight 1. Eigen & Fergus, ICCV 2015, section 6.3.2.
+    contain it. A class that occurs in no image has weight 1. Eigen & Fergus, ICCV 2015, section 6.3.2.
     """
     pixels = counts[:, :-1]
     image_pixels = (pixels > 0) * pixels.sum(1, keepdims=True)
@@ -75,14 +75,14 @@ def median_frequency_weights(counts: NDArray[np.int64]) -> list[float]:
 
 
 def only_void(items: Sequence[Item], *, classes: int, ignore_index: int) -> bool:
-    """Whether all masks are entirely void. Stops reading at the first class. Raises DataError for invalid values."""
+    """Return whether all masks are void. Stops reading at the first class. Raises DataError for invalid values."""
     return not any(class_presence([item], classes=classes, ignore_index=ignore_index).any() for item in items)
 
 
 def distinct_values(items: Sequence[Item], ignored: Sequence[int] = ()) -> dict[int, Item]:
     """Map each value in the masks (class index, if the item has an encoding) to the first item that contains it.
 
-    ignored: void values; only these may be negative. Raises DataError for unreadable files.
+    ignored: void values, the only ones that may be negative. Raises DataError for unreadable files.
     """
     negative = [value for value in ignored if value < 0]
     first: dict[int, Item] = {}
@@ -109,7 +109,7 @@ def _values(item: Item, negative: Sequence[int] = ()) -> list[int]:
 def count_classes(
     items: Sequence[Item], ignore_index: int, values: dict[int, Item] | None = None
 ) -> tuple[int, list[str]]:
-    """Return the number of classes (largest value other than void, plus one) and notes.
+    """Return the number of classes (the largest value other than void, plus one) and notes.
 
     values: result of `distinct_values`, if available. Raises DataError for fewer than 2 classes, and for values of
     `MANY` or above, which are probably not class indices.

@@ -1,4 +1,4 @@
-"""Class names and colours from text files of annotation tools and datasets."""
+"""Class names and colours from the text files of annotation tools and datasets."""
 
 import csv
 import re
@@ -34,7 +34,7 @@ def read_lines(path: Path, errors: str = "strict") -> list[str]:
 def read_names(path: Path) -> list[str]:
     """Read class names in index order, one per line. Skips `__ignore__`; `_background_` becomes `background`.
 
-    Raises DataError with the line.
+    Raises a DataError that names the line.
     """
     lines = numbered_lines(path)
     names: dict[str, int] = {}
@@ -47,7 +47,7 @@ def read_names(path: Path) -> list[str]:
         if "," in line and len(lines) == 1:
             raise DataError(f"{path}, line {number}: found {line!r}; expected one name per line, without commas")
     if len(names) == 1:
-        advice = f"add the line {BACKGROUND} for the pixels of no object"
+        advice = f"add the line {BACKGROUND} for pixels outside all objects"
         raise DataError(f"{path}: lists one class, {next(iter(names))!r}; expected two or more: {advice}")
     check_names(list(names), str(path))
     return list(names)
@@ -65,7 +65,7 @@ def background_of(names: Sequence[str]) -> int | None:
 
 
 def note_names(names: Sequence[str]) -> list[str]:
-    """Return notes on names of void, and on names that differ only in case, Unicode form, spaces, hyphens or _."""
+    """Return notes on void-like names, and on names that differ only in case, Unicode form, spaces, hyphens or _."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r"[\s_-]+", "", normalize("NFKC", name).casefold()), []).append(repr(name))
@@ -73,7 +73,7 @@ def note_names(names: Sequence[str]) -> list[str]:
     notes = [f"nearly equal names of different classes: {', '.join(alike)}; if one class is meant, rename"]
     notes *= bool(alike)
     if void := ", ".join(name for name in names if name.lower() in VOID_NAMES):
-        notes.append(f"warning: {void}: counted as a class; if it is void, write `ignore: [{void}]` into dataset.yaml")
+        notes.append(f"warning: {void}: counted as a class; if it is void, add `ignore: [{void}]` to dataset.yaml")
     return notes
 
 
@@ -81,7 +81,7 @@ _GENERATED = re.compile(r"class_\d+|colour_\d+_\d+_\d+")
 
 
 def is_generated(name: str) -> bool:
-    """Whether a name has the form of the names generated for detected classes."""
+    """Return whether a name has the form of the names generated for detected classes."""
     return _GENERATED.fullmatch(name) is not None
 
 
@@ -102,8 +102,10 @@ VOID_NAMES = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unlabel",
 
 
 def class_table(root: Path) -> Path | None:
-    """Find the class table (.csv with columns name, r, g, b) of a dataset, if any. Raises DataError for more than
-    one."""
+    """Find a dataset's class table (.csv with columns name, r, g, b), if any.
+
+    Raises DataError if there are several.
+    """
     tables = [path for path in regular_files(root, "*.csv") if set(COLUMNS) <= set(_columns(path))]
     if len(tables) > 1:
         raise DataError(f"{root}: contains several class tables: {', '.join(p.name for p in tables)}; expected one")
@@ -125,7 +127,7 @@ def delimiter(head: str) -> str:
 
 
 def read_class_table(path: Path) -> list[Label]:
-    """Read (name, mask colour) from each line of a class table. Raises DataError with the line."""
+    """Read the class name and colour in each line of a class table. Raises a DataError that names the line."""
     lines = read_lines(path)
     columns = [_columns(path).index(name) for name in COLUMNS]
     labels = []
@@ -136,9 +138,9 @@ def read_class_table(path: Path) -> list[Label]:
 
 
 def read_labelmap(path: Path) -> list[Label]:
-    """Read CVAT's `labelmap.txt`: lines `name:r,g,b:parts:actions` and comments (#); parts and actions are ignored.
+    """Read CVAT's `labelmap.txt`: lines `name:r,g,b:parts:actions` and comments (#). Parts and actions are ignored.
 
-    Raises DataError with the line.
+    Raises a DataError that names the line.
     """
     labels = []
     for number, line in numbered_lines(path).items():

@@ -12,10 +12,10 @@ from fuzzyseg.data.text import nearest, repeated, short
 
 
 class LabelOptions(TypedDict, total=False):
-    """Label metadata given by the caller. Except for `fallback`, it takes precedence over the dataset's files.
+    """Label metadata given by the caller. It takes precedence over the dataset's files, except for `fallback`.
 
     classes: names in index order. ignore_index: void value in the files. fallback: label map to use if nothing else is
-    declared. encoding: index, colour or binary; None: detect it. snap: see `Encoding`.
+    declared. encoding: index, colour or binary. Default: detected. snap: see `Encoding`.
     """
 
     classes: list[str] | None
@@ -32,8 +32,8 @@ class DeclaredLabels:
     names: class names in index order. colours: (class index, colour) pairs, index -1 for void, from the file `source`.
     ignore: void values; None: not declared. kind: encoding (index, colour, binary), if declared. snap: see `Encoding`.
     public: public dataset to which the files belong. same_layout: public dataset with the same layout. fallback: label
-    map to use if nothing else is declared. rows: names in file order from a class table or label map that contains void
-    or repeats a class. disorder: message if two files disagree on the class order; otherwise empty.
+    map to use if nothing else is declared. rows: names in file order, from a class table or label map that contains
+    void or repeats a class. disorder: error message if two files disagree on the class order, otherwise empty.
     """
 
     description: Description
@@ -128,21 +128,21 @@ def declared_labels(
 
 
 def _disorder(orders: Mapping[Path, list[str]]) -> str:
-    """Return a message if another file gives a class a different index than the first file does; otherwise empty."""
+    """Return an error message if another file contradicts the class indices of the first file, otherwise ''."""
     (first, names), *others = [each for each in orders.items() if each[1]] or [(Path(), [])]
     for path, other in others:
         for index, name in enumerate(other):
             if name in names and names.index(name) != index:
                 return (
-                    f"{first} and {path} have different orders of the classes: {name!r} is class "
-                    f"{names.index(name)} in {first.name} and {index} in {path.name}, and these masks hold indices "
-                    f"alone. Correct or remove one of the files, or set encoding: index in {FILE}, for {first.name}"
+                    f"{first} and {path} list the classes in different orders: {name!r} is class {names.index(name)} "
+                    f"in {first.name} and {index} in {path.name}, and these masks contain only indices. Correct or "
+                    f"remove one of the files, or set encoding: index in {FILE}, for {first.name}"
                 )
     return ""
 
 
 def _is(public: PublicDataset, files: Files) -> bool:
-    """Whether the image names match those of the public dataset."""
+    """Return whether the image names match those of the public dataset."""
     stems = (item.image.stem for items in files.splits.values() for item in items)
     return public.stem is None or all(map(public.stem.fullmatch, stems))
 

@@ -1,4 +1,4 @@
-"""Decoding of mask files into class indices according to their encoding."""
+"""Decoding mask files into class indices, according to their encodings."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,7 +41,7 @@ class Decoded:
 
 
 def read_stored(item: Item) -> NDArray[np.integer]:
-    """Read the mask of an item with `read_mask`, as its encoding requires. Raises DataError.
+    """Read an item's mask with `read_mask`, as its encoding requires. Raises DataError.
 
     The functions below accept rows of the result as `part` instead of reading the file.
     """
@@ -57,7 +57,7 @@ def read_stored(item: Item) -> NDArray[np.integer]:
 
 
 def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArray[np.integer]:
-    """Return the mask of an item as (H, W) class indices with `VOID`, or its values if it has no encoding.
+    """Return an item's mask as (H, W) class indices with `VOID`, or its values if it has no encoding.
 
     Raises DataError, including for items without a mask.
     """
@@ -71,7 +71,7 @@ def stored_labels(item: Item, part: NDArray[np.integer] | None = None) -> NDArra
 
 
 def training_labels(item: Item, *, classes: int, ignore_index: int, part: Integers | None = None) -> NDArray[np.uint8]:
-    """Return the mask of an item as (H, W) uint8 class indices with void 255. Raises DataError.
+    """Return an item's mask as (H, W) uint8 class indices, 255 for void. Raises DataError.
 
     ignore_index: void value in the dataset's files, used unless the item's encoding declares void values.
     """
@@ -116,7 +116,7 @@ def unpack_colour(colour: Any) -> Any:
 
 
 def encode_labels(labels: Integers, encoding: Encoding | None, ignore_index: int, path: Path) -> NDArray[Any]:
-    """Encode class indices (H, W) as values (H, W) or colours (H, W, 3) uint8; the inverse of `decode_array`.
+    """Encode class indices (H, W) as values (H, W) or colours (H, W, 3) uint8, the inverse of `decode_array`.
 
     Uses the first value or colour of each class. Raises DataError for a class without one.
     """
@@ -138,7 +138,7 @@ def encode_labels(labels: Integers, encoding: Encoding | None, ignore_index: int
 
 
 def remap_classes(encoding: Encoding | None, ignore_index: int, order: list[int], text: str) -> Encoding:
-    """Compose `encoding` (None: class indices) with class index i -> order[i]. `ignore_index` is void by default."""
+    """Map class index i to order[i] after `encoding` (None: class indices). ignore_index: default void value."""
     base = encoding or PLAIN
     table = base.table if base.table is not None else tuple((index, index) for index in range(len(order)))
     mapped = tuple((value, VOID if index == VOID else order[index]) for value, index in table)
@@ -171,7 +171,7 @@ def _labels(values: NDArray[np.integer], encoding: Encoding, ignored: tuple[int,
 
 @lru_cache(maxsize=64)
 def _lookup_table(encoding: Encoding, ignored: tuple[int, ...], length: int) -> NDArray[np.int32]:
-    """Return the label of each value, (length,)."""
+    """Return a table (length,) of labels by value."""
     values = np.arange(length, dtype=np.int32)
     named = dict(encoding.table or ())
     void = np.isin(values, ignored)
@@ -191,7 +191,7 @@ def _lookup_table(encoding: Encoding, ignored: tuple[int, ...], length: int) -> 
 def _byte_table(
     encoding: Encoding, ignored: tuple[int, ...], classes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Return the label of each byte (256,) and the invalid bytes: a fast path for 8-bit index masks."""
+    """Return a table (256,) of labels by byte, and the invalid bytes: a fast path for 8-bit index masks."""
     labels = _lookup_table(encoding, ignored, 256)
     wrong = invalid_labels(labels, classes)
     return np.where(wrong, VOID, labels).astype(np.uint8), np.flatnonzero(wrong)
@@ -209,7 +209,7 @@ def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.int32]:
 
 @lru_cache(maxsize=4)
 def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int16]:
-    """Return a table (2**24,) of value + 2 by packed colour; 0: none. Zeros that are never written take no memory."""
+    """Return a table (2**24,) of value + 2 by packed colour; 0: none. Pages that remain zero take no memory."""
     table = np.zeros(2**24, np.int16)
     for r, g, b, value in colours:
         table[r << 16 | g << 8 | b] = value + 2
@@ -238,7 +238,7 @@ def _colour_values(mask: Integers, encoding: Encoding, path: Path) -> tuple[NDAr
 
 
 def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:
-    """Snap greys between 0 and 255 (or 65535) to the nearer value. For other values, distances are meaningless."""
+    """Snap greys between 0 and 255 (or 65535) to the nearer value. Other values have no meaningful distance."""
     table = dict(encoding.table or ())
     if set(table) not in ({0, VOID}, {0, HIGHEST}):
         return Decoded(labels, stored)
@@ -279,7 +279,7 @@ def _check(decoded: Decoded, invalid: NDArray[np.bool_], encoding: Encoding | No
 
 
 def _unmapped_colours(stored: Integers, unmapped: NDArray[np.bool_], encoding: Encoding, path: Path) -> str:
-    """Format the message on colours without a class: colours, pixel counts, nearest class colours."""
+    """Format the message on colours without a class, with pixel counts and the nearest class colours."""
     assert encoding.colours is not None
     colours, counts = np.unique(stored[unmapped], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:5]

@@ -1,4 +1,4 @@
-"""Detection of mask encodings, class colours and binary masks from mask files."""
+"""Detection of mask encodings, class colours and binary masks."""
 
 import math
 from collections import Counter
@@ -33,7 +33,10 @@ def subsample(items: Sequence[S], limit: int) -> list[S]:
 
 
 def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
-    """Return the kind of the masks and a description. Raises DataError if only some masks are colour-coded."""
+    """Return the kind of the masks (index, palette or colour) and a description.
+
+    Raises DataError if only some masks are colour-coded.
+    """
     groups: dict[str, tuple[Path, Header]] = {}
     sample = [mask_of(item) for item in subsample(items, HEADERS)]
     for path in sample:
@@ -62,7 +65,10 @@ def detect_kind(items: Sequence[Item]) -> tuple[str, str]:
 
 
 def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
-    """Count the pixels of each colour, and transparent ones. Raises DataError if these leave fewer than two colours."""
+    """Count the pixels of each colour, and the transparent pixels.
+
+    Raises DataError if transparent pixels leave fewer than two colours.
+    """
 
     def count(item: Item) -> Counter[int]:  # by packed colour, -1: transparent
         counts: Counter[int] = Counter()
@@ -88,8 +94,8 @@ def count_colours(items: Sequence[Item]) -> tuple[Counter[Colour], int]:
         )
     if transparent and len(opaque) == 1:
         raise DataError(
-            f"{items[0].mask} and {len(items) - 1} more masks: hold one colour, {next(iter(opaque))}, and transparent "
-            "pixels, which are void: if these are a class, save the masks without opacity (alpha)"
+            f"{items[0].mask} and {len(items) - 1} more masks: contain one colour, {next(iter(opaque))}, and "
+            "transparent pixels, which are void: if these are a class, save the masks without opacity (alpha)"
         )
     return opaque, transparent
 
@@ -132,20 +138,20 @@ HIGHS = (VOID, 2**16 - 1)
 
 
 def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = VOID) -> tuple[LabelMap, list[str]]:
-    """Return the label map of masks with 0 and `high`, and a note. Raises DataError unless there are two names."""
+    """Return the label map of masks with 0 and `high`, and a note. Raises DataError unless two names are declared."""
     names = declared.names or ["background", "foreground"]
     if len(names) != 2:
-        raise DataError(f"encoding: binary masks have two classes, 0 and {high}; {len(names)} are declared: name two")
+        raise DataError(f"encoding: binary masks have two classes, 0 and {high}; {len(names)} are declared: keep two")
     text, table = f"binary masks: 0 is {names[0]}, {high} is {names[1]}", ((0, 0), (high, 1))
     encoding = replace(base or Encoding(), table=table, ignore=declared.ignore or (), text=text, snap=declared.snap)
     return LabelMap(names, declared.void, encoding), [text]
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
-    """Find masks with 0 and 255 among masks with 0 and 1; if declared binary, set their encodings. Returns warnings.
+    """Find masks with 0 and 255 among masks with 0 and 1. If declared binary, set their encodings. Returns warnings.
 
-    In a mask with 0 and 255, 255 can be the object or void. Raises DataError if masks are not declared as binary, and
-    `labels` would read a mask with 0 and 255 as void, or both kinds of masks exist.
+    In a mask with 0 and 255, the value 255 can be the object or void. Raises DataError if masks are not declared
+    binary, and either `labels` would decode this 255 as void or both kinds of masks exist.
     """
     read = labels.encoding or Encoding()
     coloured = read.colours != (base and base.colours)
@@ -175,7 +181,7 @@ def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base:
             encoding = replace(read, table=((0, 0), (high, 1)), text=text)
             rescaled |= {item.mask: encoding for item, found in values_by_item if high in found and found <= {0, high}}
         files.change(lambda item: replace(item, encoding=rescaled.get(item.mask, item.encoding)))
-        return [f"{len(rescaled)} masks hold 0 and 1 (or 65535), the others 0 and 255"] * bool(rescaled)
+        return [f"{len(rescaled)} masks contain 0 and 1 (or 65535), the others 0 and 255"] * bool(rescaled)
     ones = [item for item, found in values_by_item if 1 in found and found <= {0, 1, VOID}]
     full = [item for item, found in values_by_item if VOID in found and found <= FULL]
     if full and (ones or read.table != TABLE):
@@ -194,6 +200,6 @@ def _note_void_only(values: Sequence[set[int]], split: str) -> list[str]:
     if 2 * count <= len(values):
         return []
     return [
-        f"warning: {count} of {counted(len(values), 'mask')} of {split} hold only 0 and 255, which is void: if 255 is "
-        "an object, correct these masks, or declare its value (values: {name: 255, ...} in dataset.yaml)"
+        f"warning: {count} of {counted(len(values), 'mask')} of {split} contain only 0 and 255, which is void: if 255 "
+        f"is an object, correct these masks, or declare its value (values: {{name: 255, ...}} in dataset.yaml)"
     ]

@@ -1,4 +1,4 @@
-"""The keys `merge` and `ignore` of `dataset.yaml`, which merge classes or make them void."""
+"""Keys `merge` and `ignore` of `dataset.yaml`, which merge classes or make them void."""
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.labels.decode import remap_classes
@@ -7,7 +7,7 @@ from fuzzyseg.data.text import nearest
 
 
 def merged(description: Description, labels: LabelMap) -> tuple[LabelMap, list[int] | None]:
-    """Return the label map after `merge` and `ignore`, and each old class's new index (None without these keys)."""
+    """Return the label map after `merge` and `ignore`, and the new index of each old class (None: unchanged)."""
     if not description.merge and not description.ignore:
         return labels, None
     merge, ignored = description.merge or {}, description.ignore or []

@@ -1,4 +1,4 @@
-"""Interpretation of palette masks: the class of a pixel is given by its index, or by the colour of its index."""
+"""Interpretation of palette masks, whose classes are given by the indices or by the palette colours."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
     Colours determine the classes if they are named (declared, or known from the training data) and contradict the
     indices. The palettes of all files are compared; pixels are read only if the palettes disagree.
 
-    items: masks of all splits; those without a palette are skipped. Raises DataError if a colour has no name, and
-    either index and colour or two files (on the colour of an index) disagree.
+    items: masks of all splits; those without a palette are skipped. Raises DataError if a colour has no name and either
+    its index contradicts it, or two files disagree on the colour of an index.
     """
     if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
         return None
@@ -72,12 +72,12 @@ def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colou
     (usual, count), *_, (odd, few) = counts.most_common()
     raise DataError(
         f"{files[index, odd]} and {files[index, usual]}: their palettes have different colours for index {index} "
-        f"({odd} in {few}, {usual} in {count} masks), so that either can be the class; {DECLARE}"
+        f"({odd} in {few}, {usual} in {count} masks), so either could be the class; {DECLARE}"
     )
 
 
 def note_other_colours(declared: DeclaredLabels, item: Item, names: list[str]) -> list[str]:
-    """Return a warning if the palette colour of a class index is none of the colours declared for the class."""
+    """Return a warning if a class index has a palette colour that is not declared for the class."""
     if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
         return []
     palette, places = palette_of(mask_of(item)) or [], declared.rows or names
@@ -98,16 +98,16 @@ def colour_names(colours: Sequence[Colour]) -> list[str]:
 
 
 def check_order(training: LabelMap, items: Sequence[Item]) -> None:
-    """Raise DataError for index masks without a palette if the training classes are known only by their colours."""
+    """Raise DataError for index masks without a palette if training classes are known only by colour."""
     if items and training.classes == colour_names(training.colours or ()) and not palette_of(mask_of(items[0])):
         raise DataError(
-            f"{items[0].mask}: holds class indices, but the classes of the training data are known by their colours "
-            f"alone: write colours, or declare the order in {FILE}, such as classes: {training.classes}"
+            f"{items[0].mask}: contains class indices, but the training data defines its classes only by colour: use "
+            f"colours, or declare the order in {FILE}, such as classes: {training.classes}"
         )
 
 
 def _named_colours(declared: DeclaredLabels) -> dict[Colour, int]:
-    """Map each declared colour, or else each of the fallback's, to its class index (VOID for void)."""
+    """Map each declared colour, or else each colour of the fallback, to its class index (VOID for void)."""
     fallback = declared.fallback
     if declared.colours is not None:
         return {colour: VOID if index < 0 else index for index, colour in declared.colours}
@@ -120,7 +120,7 @@ def _named_colours(declared: DeclaredLabels) -> dict[Colour, int]:
 
 
 def _class_of(declared: DeclaredLabels, index: int) -> int | None:
-    """Return the class index of a value, VOID for void, or None if it has no class."""
+    """Return the class index for a value: VOID for void, None if it has no class."""
     names = declared.names or (declared.fallback.classes if declared.fallback is not None else None)
     if declared.rows is not None and names is not None and index < len(declared.rows):
         return names.index(declared.rows[index]) if declared.rows[index] in names else VOID
@@ -138,7 +138,7 @@ def _colour(palette: Palette, index: int) -> Colour:
 
 
 def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of: Callable[[int], int | None]) -> bool:
-    """Whether the colour is declared for another class. A repeated colour of void indices is padding and is ignored."""
+    """Return whether the colour is declared for another class. Repeated void colours (padding) do not count."""
     colour, expected = _colour(palette, index), class_of(index)
     return colour in named and named[colour] != expected and not (expected == VOID and palette.count(colour) > 1)
 

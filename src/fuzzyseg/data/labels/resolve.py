@@ -24,7 +24,7 @@ from fuzzyseg.data.labels.palettes import check_order, colour_names, colours_dec
 from fuzzyseg.data.sample import MAX_CLASSES, SPLITS, VOID, Colour, DataError, Encoding, Files, Item, LabelMap, attempt
 from fuzzyseg.data.text import short
 
-UNDECLARED = "none declared here: the masks are read by the order of the classes known before"
+UNDECLARED = "none declared here: the class order of the training data is assumed"
 GREY = Encoding(colours=tuple((v, v, v, v) for v in range(256)), text="index masks stored as RGB")
 Resolved = tuple[LabelMap, list[str]]
 """A label map, and notes on how it was determined."""
@@ -77,7 +77,7 @@ def resolve_labels(declared: DeclaredLabels, files: Files) -> Resolved:
 
 
 def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
-    """Return the palette colours of the classes, if complete and distinct."""
+    """Return the palette colours of the classes, if they are complete and distinct."""
     assert item.mask is not None
     palette = (palette_of(item.mask) or [])[: len(labels.classes)]
     plain = labels.encoding is None or labels.encoding.table is None
@@ -85,9 +85,9 @@ def _palette(item: Item, labels: LabelMap) -> list[Colour] | None:
 
 
 def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour] | None) -> Resolved:
-    """Resolve the labels of colour-coded masks by declared colours, else the fallback's, else those in the files.
+    """Resolve the labels of colour-coded masks from declared colours, else from the fallback, else by detection.
 
-    void: additional void colours of palette masks; None for other masks.
+    void: additional void colours of palette masks. None: not palette masks.
     """
     ignore, fallback, unseen = declared.ignore or (), declared.fallback, list[str]()
     if declared.colours is not None:
@@ -109,8 +109,8 @@ def _coloured(declared: DeclaredLabels, items: Sequence[Item], void: set[Colour]
         codes = select_class_colours(counts, len(items), declared.snap)
         if declared.names is not None:
             raise DataError(
-                f"{items[0].mask}: is colour-coded, as the other masks; found the colours {short(codes, 40)}. Declare "
-                f"the colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(codes[0])}, ...}}"
+                f"{items[0].mask}: is colour-coded, as others are; found the colours {short(codes, 40)}. Declare the "
+                f"colour of each class in {FILE}, such as colours: {{{declared.names[0]}: {list(codes[0])}, ...}}"
             )
         names, table = colour_names(codes), list(enumerate(codes))
         source = "found in the files; name them in dataset.yaml (colours: {road: [r, g, b], ...})"
@@ -133,7 +133,7 @@ def _note_transparent(items: Sequence[Item], table: Sequence[tuple[int, Colour]]
     present = {index for index, colour in table if colour in counts}
     absent = [name for index, name in enumerate(names) if index not in present]
     return [
-        f"warning: {item.mask} and others: no opaque pixel of {short(absent)}, and {transparent} transparent ones, "
+        f"warning: {item.mask} and others: no opaque pixel of {short(absent)}, but {transparent} transparent ones, "
         "which are void: if these are a class, save the masks without opacity (alpha)"
         for item in sample[:1]
         if transparent and absent
@@ -145,7 +145,7 @@ def _snap_note(encoding: Encoding) -> list[str]:
 
 
 def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | None = None) -> Resolved:
-    """Resolve the labels of index masks. base: encoding that maps stored data to indices; None: they are indices."""
+    """Resolve the labels of index masks. base: encoding that maps stored data to indices. Default: identity."""
     names, ignore, description, first = declared.names, declared.ignore, declared.description, declared.void
     start = base or Encoding()
     if items and declared.disorder and declared.kind is None and description.values is None:
@@ -194,7 +194,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
 
 
 def _named(names: list[str], items: Sequence[Item], base: Encoding | None, declared: DeclaredLabels) -> Resolved:
-    """Resolve the labels of masks with named classes. A sample determines whether masks are binary or start at 1."""
+    """Resolve the labels of masks with named classes. A sample shows whether masks are binary or start at 1."""
     ignore, fallback, first = declared.ignore, declared.fallback, declared.void
     if fallback is not None and fallback.classes == names and ignore is None and not _is_coloured(fallback):
         return fallback, [f"{len(names)} classes, as in the training data"]
@@ -228,9 +228,9 @@ def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[st
             return
     ignored = sorted(values & set(ignore))
     raise DataError(
-        f"{items[0].mask} and the other masks hold only the values {short(sorted(values))}, of which {short(ignored)} "
-        f"is declared void (ignore_index), so that one class is left of {' and '.join(names)}: remove ignore_index if "
-        f"{short(ignored)} is a class"
+        f"{items[0].mask} and the other masks contain only the values {short(sorted(values))}, of which "
+        f"{short(ignored)} is declared void (ignore_index), which leaves one class of {' and '.join(names)}: remove "
+        f"ignore_index if {short(ignored)} is a class"
     )
 
 
@@ -262,13 +262,13 @@ def _is_coloured(labels: LabelMap) -> bool:
 
 
 def _offset(count: int, base: Encoding | None) -> Encoding:
-    """Return an encoding of values 1 to `count`. The value 0, which no mask contains, is invalid."""
+    """Return an encoding of values 1 to `count`. The value 0, which occurs in no mask, is invalid."""
     text = f"values 1 to {count} and never 0: value v is class index v - 1 (if 0 is void, reduce_zero_label: true)"
     return replace(base or Encoding(), table=tuple((i + 1, i) for i in range(count)), ignore=(), text=text)
 
 
 def _with_ignored(base: Encoding | None, ignore: tuple[int, ...] | None) -> Encoding | None:
-    """Add void values to `base`, unless the ignore index is sufficient."""
+    """Add void values to `base`, unless an ignore index is sufficient."""
     if base is None and (ignore is None or (len(ignore) == 1 and ignore[0] >= 0)):
         return None
     text = base.text if base is not None else f"class indices, {short(ignore or ())} are void"

@@ -1,1 +1,1 @@
-"""Sampler, reader, caches and loader of batches."""
+"""Sampler, image reader, caches and batch loader."""

@@ -1,4 +1,4 @@
-"""Cache of decoded, resized images and masks in a folder, shared by processes and later runs."""
+"""On-disk cache of decoded, resized images and masks, shared by processes and later runs."""
 
 import hashlib
 import os
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from fuzzyseg.data.sample import DataError, Size
 
 Key = tuple[object, ...]
-"""Everything that determines the pixels: path, times and size of the file, and reading options."""
+"""Everything that determines the pixels: path, timestamps and size of the file, and reading options."""
 
 FORMAT = 3
-"""Part of every key on disk. Increment it if decoding the same file gives different pixels (reading, levels, masks,
+"""Part of every key on disk. Increment it if decoding the same file yields different pixels (reading, levels, masks,
 resizing) or if the layout of the cache files changes."""
 
 _ENTRY = re.compile(r"[0-9a-f]{32}\.pixels")
@@ -36,11 +36,11 @@ class Entry:
 
 
 class DiskCache:
-    """Cache of arrays as files in a folder, with at most `limit` bytes for all processes together.
+    """Cache of arrays as files in a folder, limited to `limit` bytes across all processes.
 
-    Opening a cache deletes the least recently used files beyond the limit. While it is open, entries that do not fit
-    are not stored. Damaged files are deleted. If storing fails (full disk, read-only folder, no lock within a second),
-    the process only reads from then on.
+    Opening a cache deletes the least recently used files beyond the limit. Later, entries that do not fit are not
+    stored. Damaged files are deleted. If storing fails (full disk, read-only folder, no lock within a second), the
+    process uses the cache read-only from then on.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
@@ -51,7 +51,7 @@ class DiskCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             os.listdir(self.folder)
         except OSError as error:
-            raise DataError(f"{self.folder}: cannot hold a cache ({error.strerror}); set data.cache_dir") from None
+            raise DataError(f"{self.folder}: cannot store a cache ({error.strerror}); set data.cache_dir") from None
         with suppress(OSError, NotImplementedError), self._lock():
             self._used.write_text(str(self._tidy()))
 
@@ -59,7 +59,7 @@ class DiskCache:
         return DiskCache, (self.folder, self.limit)
 
     def get(self, key: Key) -> Entry | None:
-        """Return the entry, if any. Its array may be modified."""
+        """Return the entry, or None if it is not cached. The array may be modified."""
         path = self._path(key)
         try:
             with path.open("rb") as file:
@@ -76,7 +76,7 @@ class DiskCache:
         return entry
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Store the entry if it fits. Only one process stores at a time, and files are written atomically."""
+        """Store the entry if it fits. Processes store one at a time, and files are written atomically."""
         path = self._path(key)
         if not self._writable or os.path.exists(path):  # unlike Path.exists, never raises
             return
@@ -92,7 +92,7 @@ class DiskCache:
                         np.save(file, entry.array)
                         used += file.tell()
                     if used <= self.limit:
-                        self._used.write_text(str(used))  # before the file: after a crash, it is at most too large
+                        self._used.write_text(str(used))  # first: after a crash, it can only be too large
                         os.replace(part, path)
                 finally:
                     part.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""Loader: endless, resumable streams of batches.
+"""Batch loader: endless, resumable streams of batches.
 
-A sample depends only on (seed, stream, number), see `sampler`. It does not depend on the number of workers, on the
-division of a step into processes and micro-batches, or on the step from which a run is resumed.
+A sample depends only on (seed, stream, number); see `sampler`. It does not depend on the number of workers, on how a
+step is divided into processes and micro-batches, or on the step from which a run is resumed.
 
 On Linux, workers are forked when `batches` starts. This is fast, needs no `if __name__ == "__main__"` in the user's
-script, and shares the lists of files. A lock held by another thread at that moment remains locked in the worker;
-workers therefore use only the dataset, in one thread. Other platforms use their default start method.
+script, and shares the file lists. A lock held by another thread at that moment remains locked in the worker; workers
+therefore use only the dataset, in one thread. Other platforms use their default start method.
 """
 
 import signal
@@ -35,19 +35,19 @@ class ImageReader(Protocol):
     """Interface of `fuzzyseg.data.Reader` and `fuzzyseg.data.loading.reader.LazyReader`."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
-        """Read image (C,H,W), uint8 or float32 in units, and if with_mask the mask (H,W) uint8. Raises DataError."""
+        """Read the image (C,H,W), uint8 or float32 in units, and if with_mask the mask (H,W). Raises DataError."""
 
 
 _Task = tuple[str, tuple[Draw, ...]]
-"""A micro-batch of a stream, created by one worker."""
+"""A stream and the draws of one of its micro-batches, which one worker creates."""
 
 
 @dataclass
 class _Samples(Dataset[dict[str, Tensor] | DataError]):
-    """Map-style dataset from tasks to stacked tensors.
+    """Map-style dataset that maps tasks to stacked tensors.
 
-    reading: stream number and index of the item that each worker is reading, -1: none. It is in shared memory, because
-    a killed worker cannot report them.
+    reading: stream number and item index that each worker is reading (-1: none). It is in shared memory, because a
+    killed worker cannot report them.
     """
 
     streams: dict[str, Stream]
@@ -96,15 +96,16 @@ class _Samples(Dataset[dict[str, Tensor] | DataError]):
 
 
 class Loader:
-    """Batches of all streams for one of `world` training processes.
+    """Loads the batches of all streams for one of `world` training processes.
 
     streams: by name. sources: items of "labelled", "unlabelled" and "all"; masks are read only for "labelled". reader:
     see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over all
-    processes and micro-batches. accumulate: micro-batches per step. workers: number of processes that read images; 0:
-    read in this process. rank, world: index and number of training processes. pin: use pinned memory. balance: see
-    `Sampler`. focused: crops with masks contain a pixel of the class for which they were drawn. colours_later: apply
-    photometric transforms in `Batch.to`, on the device. Raises ValueError if the batch cannot be split evenly,
-    DataError if a stream has too few images. Checkpoints must include the state of the attribute `sampler`.
+    processes and micro-batches. accumulate: micro-batches per step. workers: number of worker processes that read
+    images; 0: read in this process. rank, world: index and number of training processes. pin: whether to use pinned
+    memory. balance: see `Sampler`. focused: whether crops with masks contain a pixel of the class for which they were
+    drawn. colours_later: whether to apply photometric transforms on the device, in `Batch.to`. Raises ValueError if the
+    batch cannot be split evenly, and DataError if a stream has too few images. Checkpoints must include the state of
+    the attribute `sampler`.
     """
 
     def __init__(
@@ -149,14 +150,14 @@ class Loader:
 
     @property
     def _most_ahead(self) -> int:
-        """Maximum number of prefetched tasks: those of PUBLISH_DELAY - 1 steps, whose weights are known."""
+        """Maximum number of prefetched tasks: those of PUBLISH_DELAY - 1 steps, whose weights are already known."""
         return min(_MAX_AHEAD, (PUBLISH_DELAY - 1) * self._tasks_per_step)
 
     def batches(self, start: int, stop: int) -> Iterator[list[dict[str, Batch]]]:
-        """Yield the micro-batches (stream -> Batch, on the CPU) of this process for the steps start to stop - 1.
+        """Yield this process's micro-batches (stream -> Batch, on the CPU) for the steps start to stop - 1.
 
         Weights that apply to step s must be published before step s - 15 is requested. Workers stop when the iterator
-        is closed or exhausted. Raises DataError with the file name, including if a worker died while reading the file.
+        is closed or exhausted. Raises a DataError that names the file, including if a worker died while reading it.
         """
         pending: deque[_Task] = deque()
         reached = [start]
@@ -210,7 +211,7 @@ class Loader:
         )
 
     def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | DataError:
-        """Return the next micro-batch, or an error, whose traceback would keep the workers alive if raised here."""
+        """Return the next micro-batch, or an error: if raised here, its traceback would keep the workers alive."""
         try:
             content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
@@ -254,9 +255,9 @@ def _start_worker(worker: int) -> None:
 
 
 def share(tensors: Mapping[str, Tensor]) -> None:
-    """Move tensors into shared memory. Raises DataError if there is not enough.
+    """Move tensors into shared memory. Raises DataError if there is not enough of it.
 
-    The queue would do this in a thread whose errors are not reported, so the training process would wait forever.
+    The queue would do this in a thread whose errors are not reported, so that the training process would wait forever.
     """
     try:
         for tensor in tensors.values():

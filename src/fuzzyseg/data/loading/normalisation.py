@@ -1,4 +1,4 @@
-"""Mean, standard deviation and value range of each band, measured on a sample of the images."""
+"""Mean, standard deviation and value range of each band, measured on sampled images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ UNSIGNED = ("uint8", "uint16")
 
 @dataclass(frozen=True)
 class Kinds:
-    """Properties of the images according to their headers.
+    """Properties of the images, according to their headers.
 
-    bands: distinct numbers of bands. dtypes: distinct dtypes. plain: all images are 8-bit RGB or grey, and at least one
-    is RGB (only for 3 channels).
+    bands: distinct numbers of bands. dtypes: distinct dtypes. plain: whether all images are 8-bit RGB or grey, and at
+    least one is RGB (only for 3 channels).
     """
 
     bands: tuple[int, ...]
@@ -39,8 +39,7 @@ class Kinds:
 
     @property
     def levels(self) -> Levels | None:
-        """None for 8-bit images, otherwise `Levels` with the range of the dtype; `measured_range` if that is not
-        enough."""
+        """None for 8-bit images, otherwise the default `Levels`, which are sufficient unless `measured_range`."""
         return None if set(self.dtypes) == {"uint8"} else Levels()
 
     @property
@@ -49,12 +48,12 @@ class Kinds:
         return not set(self.dtypes) <= set(UNSIGNED)
 
     def words(self) -> str:
-        """Describe bands and dtypes for messages."""
+        """Describe the bands and dtypes, for messages."""
         return f"images have {short(self.bands)} band{'s' * (self.bands != (1,))} of {' and '.join(self.dtypes)}"
 
 
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
-    """Read bands and dtypes from headers. Raises DataError with the name of an unreadable file."""
+    """Read the bands and dtypes in headers. Raises a DataError that names an unreadable file."""
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
     colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
@@ -64,7 +63,7 @@ def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation per channel in units (see `Levels`), measured on `images` images."""
+    """Mean and standard deviation per channel, in units (see `Levels`), measured on `images` images."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -77,8 +76,8 @@ def measure(
 ) -> Statistics:
     """Measure the statistics of up to 200 evenly spaced images.
 
-    levels: declared value range; None: range of the dtypes, or measured. NaN (missing data) is ignored. Raises
-    DataError with the file name.
+    levels: declared value range. Default: the range of the dtypes, or a measured one. NaN (missing data) is ignored.
+    Raises a DataError that names the file.
     """
     own_range = kinds.measured_range and levels is None
     scale = None if own_range else levels or kinds.levels
@@ -90,7 +89,7 @@ def measure(
     sums = np.stack(map_items(sampled, image_sums))  # (images, 5, channels)
     count, total, low, high = sums[:, 0].sum(0), sums[:, 1].sum(0), sums[:, 3].min(0), sums[:, 4].max(0)
     if not count.all():
-        raise DataError(f"{sampled[0].image} and {len(sampled) - 1} more images: a band holds no number")
+        raise DataError(f"{sampled[0].image} and {len(sampled) - 1} more images: a band has no finite value")
     mean = total / count
     # Deviations are summed around the mean of each image, to avoid cancellation for large values of low variance.
     image_means = sums[:, 1] / np.maximum(sums[:, 0], 1)
@@ -127,9 +126,10 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
 
 
 def parts_of(path: Path, channels: int, bands: Bands, levels: Levels | None, *, native: bool) -> Iterator[NDArray[Any]]:
-    """Yield the image, or windows of an image that is too large to read whole. native: yield stored values as float64.
+    """Yield the image, or windows of an image that is too large to read whole.
 
-    Stored values are read whole if the pixel limit permits, because their range is measured as well.
+    native: yield stored values as float64. They are read whole if the pixel limit permits, because their range is
+    measured as well.
     """
     windows = open_windows(path, channels, bands=bands, levels=levels)
     if windows is not None and (

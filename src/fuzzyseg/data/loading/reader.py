@@ -1,4 +1,4 @@
-"""Reader of images and masks at the training scale, with a cache. Very large files are read in windows."""
+"""Reader of images and masks at training resolution, with a cache. Very large files are read in windows."""
 
 import os
 import threading
@@ -28,7 +28,7 @@ from fuzzyseg.data.views import known_pixels
 
 
 def stamp(path: Path) -> tuple[str, int, int, int]:
-    """Return absolute path, mtime, ctime and size of a file. Raises DataError if it cannot be read.
+    """Return the absolute path, mtime, ctime and size of a file. Raises DataError if it cannot be read.
 
     ctime is included because files from an archive may have equal mtimes, and uncompressed images of equal dimensions
     have equal file sizes.
@@ -42,7 +42,7 @@ def stamp(path: Path) -> tuple[str, int, int, int]:
 
 @dataclass
 class MemoryCache:
-    """LRU cache of at most `limit` bytes. It is pickled without its entries, so each process has a separate cache."""
+    """LRU cache of at most `limit` bytes. It is pickled without entries, so each process has a separate cache."""
 
     limit: int
     entries: OrderedDict[Key, Entry] = field(default_factory=OrderedDict)
@@ -53,7 +53,7 @@ class MemoryCache:
         return MemoryCache, (self.limit,)
 
     def get(self, key: Key) -> Entry | None:
-        """Return a copy of the entry, if any."""
+        """Return a copy of the entry, or None if it is not cached."""
         with self.lock:
             entry = self.entries.get(key)
             if entry is None:
@@ -75,13 +75,13 @@ class MemoryCache:
 
 @dataclass
 class Reader:
-    """Reads images and masks.
+    """Reader of images and masks.
 
     channels: number of image channels. classes, ignore_index: number of classes and void value of the masks.
-    image_size: (H, W) to which images and masks are resized, if set. bands, levels: see `read_image`; with levels,
-    images are float32 in units. megapixels: see `pixel_limit`. cache_bytes: size limit of the cache of decoded, resized
-    files; 0: no cache. The cache is in the memory of each process, or in the folder cache_dir, if set, which all
-    processes share. Changed files are read again. A pickled copy has an empty memory cache.
+    image_size: (H, W) to which images and masks are resized. Default: not resized. bands, levels: see `read_image`;
+    with levels, images are float32 in units. megapixels: see `pixel_limit`. cache_bytes: size limit of the cache of
+    decoded, resized files; 0: no cache. The cache is in the memory of each process or, if cache_dir is set, in that
+    folder, shared by all processes. Modified files are read again. A pickled copy has an empty memory cache.
     """
 
     channels: int
@@ -104,9 +104,10 @@ class Reader:
         """Read the image (C,H,W) and, if with_mask, the mask (H,W) uint8 with 255 for void.
 
         The image is uint8, or float32 scaled to [0, 1] if a value range (data.low, data.high) is set. Images are
-        resized bilinearly with antialiasing, masks with nearest neighbour. An image that may have missing data is
-        (C+1,H,W), with a band of known pixels; the mask is void elsewhere (see `read_image` with `with_known`).
-        Modifying the tensors never changes the cache. Raises DataError with the file name.
+        resized with antialiased bilinear interpolation, masks with nearest-neighbour interpolation. An image that may
+        have missing data is (C+1,H,W): the last band marks known pixels, and the mask is void elsewhere (see
+        `with_known` in `read_image`). Modifying the tensors never changes the cache. Raises a DataError that names the
+        file.
         """
         entry = self._entry("image", item.image, item)
         image = _tensor(entry)
@@ -149,8 +150,8 @@ class Reader:
 class LazyReader:
     """A `Reader` for training that returns files with too many pixels to decode whole as `Large`.
 
-    Supports NumPy files and tiled or striped TIFF files above the pixel limit. They are not cached. With `image_size`,
-    they raise DataError, because resizing requires whole files.
+    Supports NumPy files and tiled or striped TIFF files above the pixel limit, which are not cached. With `image_size`,
+    such files raise DataError, because resizing requires whole files.
     """
 
     reader: Reader
@@ -179,7 +180,7 @@ class LazyReader:
     def _large(
         self, shape: tuple[int, ...], read: Callable[[Box], NDArray[Any]], raster: Raster | None = None
     ) -> Large:
-        """Wrap `read`. raster: header of an image, whose crops are limited in size; None for a mask (no limit)."""
+        """Wrap `read` as `Large`. raster: header of an image, whose crops are limited in size. Default: a mask."""
 
         def within_limit(box: Box) -> NDArray[Any]:
             with pixel_limit(self.reader.megapixels):
@@ -205,7 +206,7 @@ def check_sizes(items: Sequence[Item]) -> None:
 
 
 def _resize(array: NDArray[Any], size: Size, resampling: Image.Resampling) -> NDArray[Any]:
-    """Resize (H,W) or (H,W,C), uint8 or float32, with Pillow: RGB at once, other images band by band."""
+    """Resize (H,W) or (H,W,C), uint8 or float32, with Pillow: RGB at once, other images one band at a time."""
     if array.ndim == 3 and not (array.shape[2] == 3 and array.dtype == np.uint8):
         bands = [_resize(np.ascontiguousarray(array[..., band]), size, resampling) for band in range(array.shape[2])]
         return np.stack(bands, 2)
@@ -214,5 +215,5 @@ def _resize(array: NDArray[Any], size: Size, resampling: Image.Resampling) -> ND
 
 def _mismatch(item: Item, image: Size, mask: Size) -> str:
     sizes = f"is {mask[0]}x{mask[1]} (height x width), but its image {item.image} is {image[0]}x{image[1]}"
-    advice = "; sides are swapped, as when the mask was drawn without the image's EXIF orientation: rotate the mask"
+    advice = "; the sides are swapped, as if the image's EXIF orientation had been ignored: rotate the mask"
     return f"{item.mask}: {sizes}; expected the same size" + advice * (mask == image[::-1])

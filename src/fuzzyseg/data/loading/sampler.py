@@ -1,8 +1,7 @@
-"""Sampler that maps each draw to an image, as a function of (seed, stream, number) and previously published weights.
+"""Sampler that maps draws to images, as a function of (seed, stream, number) and of previously published weights.
 
-A stream reads its source in seeded permutations, one per epoch. A partner stream reads the same permutations in another
-order, a random derangement. The two images therefore differ in every draw, and both streams contain each image once per
-epoch.
+A stream reads its source in seeded permutations, one per epoch. A partner stream reads the same permutations reordered
+by a random derangement: the two images differ in every draw, and both streams contain each image once per epoch.
 """
 
 import hashlib
@@ -38,13 +37,13 @@ def draw_seed(seed: int, stream: str, number: int) -> int:
 
 @lru_cache(maxsize=16)
 def permutation(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """Return the order (n,) of a stream's n images in an epoch. Read-only."""
+    """Return the order (n,) of a stream's n images in an epoch. The result must not be modified."""
     return torch.randperm(n, generator=_generator("permutation", seed, stream, epoch))
 
 
 @lru_cache(maxsize=16)
 def derangement(seed: int, stream: str, epoch: int, n: int) -> Tensor:
-    """Return a uniformly random permutation (n,) without fixed points, n >= 2. Read-only.
+    """Return a uniformly random permutation (n,) without fixed points, n >= 2. The result must not be modified.
 
     Permutations are drawn until one has no fixed point; about one in 2.7 has none.
     """
@@ -65,7 +64,7 @@ def index_at(seed: int, stream: str, number: int, n: int, partner: str | None = 
 
 @dataclass(frozen=True)
 class Draw:
-    """A draw: index in the source, seed of the sample, and class for which it was drawn (-1: none)."""
+    """Index of an image in the source, seed of the sample, and class for which it was drawn (-1: none)."""
 
     index: int
     seed: int
@@ -74,10 +73,10 @@ class Draw:
 
 @dataclass
 class Sampler:
-    """Draws of each stream, with optional weights.
+    """Sampler of all streams, with optional weights.
 
-    streams: by name. counts: number of images per source. batch: draws per step. balance: source -> weights (C,N) that
-    its streams use until others are published. Raises DataError if a source has too few images, ValueError for an
+    streams: by name. counts: number of images by source. batch: draws per step. balance: weights (C,N) by source, used
+    by its streams until others are published. Raises DataError if a source has too few images, ValueError for an
     invalid partner.
     """
 
@@ -93,11 +92,11 @@ class Sampler:
         self._published: dict[str, dict[int, Tensor]] = {name: {} for name in self.streams}
 
     def at(self, stream: str, number: int) -> Draw:
-        """Return the stream's draw `number`, from 0, which belongs to step number // batch.
+        """Return the stream's draw `number`, counted from 0, which belongs to step number // batch.
 
         With weights, a class is drawn in proportion to the sum of its row, then an image in proportion to its entry in
-        the row. Weights that are all 0 have no effect. For paired streams: if only the image drawn by the other stream
-        contains the class, the image is drawn without weights, but `drawn_for` is still the class; a partner without
+        that row. Weights that are all 0 have no effect. For paired streams: if only the image drawn by the other stream
+        contains the class, the image is drawn without weights, but `drawn_for` is still the class. A partner without
         weights skips the image drawn by the other stream.
         """
         spec = self.streams[stream]
@@ -116,9 +115,10 @@ class Sampler:
         return Draw(index, draw_seed(self.seed, stream, number), drawn_for)
 
     def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Set weights (C,N) of a stream's draws from step + 16 on, for N images of its source. They are copied.
+        """Set the weights (C,N) of a stream for draws from step + 16 on, where N is the number of images of its source.
 
-        Steps must not decrease, because weights that no later step needs are deleted. Raises ValueError.
+        The weights are copied. Steps must not decrease, because weights that no later step needs are deleted. Raises
+        ValueError.
         """
         published = self._of(stream)
         n = self.counts[self.streams[stream].source]
@@ -134,7 +134,7 @@ class Sampler:
         self._published[stream] = {at: value for at, value in published.items() if at >= oldest}
 
     def state_dict(self) -> dict[str, dict[int, Tensor]]:
-        """Return the weights of future draws: stream -> step of publication -> (C,N)."""
+        """Return the weights for future draws: stream -> step of publication -> (C,N)."""
         return {stream: dict(published) for stream, published in self._published.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[int, Tensor]]) -> None:
@@ -157,7 +157,7 @@ class Sampler:
         return (self.balance or {}).get(self.streams[stream].source) if newest is None else published[newest]
 
     def _draw_weighted(self, weights: Tensor, excluded: int, stream: str, number: int) -> tuple[int, int]:
-        """Return class and image of a weighted draw (-1: none). The image is never `excluded`."""
+        """Return the class and image of a weighted draw (-1: none). The image is never `excluded`."""
         generator = _generator("steer", self.seed, stream, number)
         class_weights = weights.double().sum(1)
         if not bool((class_weights > 0).any()):

@@ -1,4 +1,4 @@
-"""Value ranges of image files by dtype, and outliers that may represent missing data."""
+"""Value ranges of image files by dtype, and outliers that may be missing data."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,47 +19,51 @@ SAMPLE = 8
 """Number of files per dtype whose pixels are read."""
 
 FACTOR = 3.0
-"""Maximum ratio between the largest values of comparable images. It is 4 between 16-bit and 14-bit data."""
+"""Maximum ratio between the largest values of comparable images. Between 16-bit and 14-bit data, it is 4."""
 
 Ranges = Mapping[str, tuple[float, float]]
-"""dtype -> smallest and largest value, without outliers."""
+"""Smallest and largest value by dtype, without outliers."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """Sampled values. ranges: by dtype. outliers: outlier -> number of files. example: dtype -> a file."""
+    """Statistics of sampled pixel values.
+
+    ranges: smallest and largest value by dtype, without outliers. outliers: number of files by outlier. example: a file
+    for each dtype.
+    """
 
     ranges: dict[str, tuple[float, float]]
     outliers: dict[float, int]
     example: dict[str, Path]
 
     def notes(self, channels: int) -> list[str]:
-        """Return notes on outliers, and on 16-bit files with 10 to 14 bits among 8-bit files."""
+        """Return notes on outliers, and on 16-bit files with only 10 to 14 significant bits among 8-bit files."""
         notes = [
-            f"{count} of the sampled images hold the value {value:g}, far from all others: if it stands for missing "
-            f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it by NaN"
+            f"{count} of the sampled images contain the value {value:g}, far from all others: if it marks missing "
+            f"data, declare it in the files (gdal_edit.py -a_nodata {value:g} FILE) or replace it with NaN"
             for value, count in sorted(self.outliers.items())
         ]
         bits = bits_of(self.ranges.get("uint16"))
         if bits and "uint8" in self.ranges:
             low, high = ",".join(["0"] * channels), ",".join([str(2**bits - 1)] * channels)
             notes.append(
-                f"warning: images of 8 bits are beside 16-bit files such as {self.example['uint16']}, whose values do "
-                f"not exceed {self.ranges['uint16'][1]:g} ({bits} bits): these are almost black; set data.low=[{low}] "
-                f"data.high=[{high}]"
+                f"warning: 8-bit images are mixed with 16-bit files such as {self.example['uint16']}, whose values do "
+                f"not exceed {self.ranges['uint16'][1]:g} ({bits} bits): the latter look almost black; set "
+                f"data.low=[{low}] data.high=[{high}]"
             )
         return notes
 
 
 def bits_of(limits: tuple[float, float] | None) -> int | None:
-    """Return 10, 12 or 14 if all values of a 16-bit type fit into that many bits, otherwise None."""
+    """Return 10, 12 or 14 if all values of a 16-bit type fit into that number of bits, otherwise None."""
     return None if limits is None else next((bits for bits in (10, 12, 14) if 255 < limits[1] < 2**bits), None)
 
 
 def values_of(items: Sequence[Item], channels: int, bands: Sequence[int] | None) -> Values:
-    """Sample pixel values by dtype, from up to 500 images; uint8 always has the range 0 to 255.
+    """Sample pixel values by dtype, from up to 500 images. The range of uint8 is always 0 to 255.
 
-    Unreadable files are skipped; other checks report them.
+    Unreadable files are skipped, because other checks report them.
     """
     by_type: dict[str, list[Item]] = {}
     sampled = subsample(items, HEADERS)
@@ -87,7 +91,7 @@ def _headers(paths: Sequence[Path]) -> list[Header | None]:
 
 
 def header_notes(items: Sequence[Item]) -> list[str]:
-    """Return notes on TIFF images and masks with missing data declared or several pages (up to 500 headers each)."""
+    """Return notes on TIFF images and masks with declared missing data or several pages (up to 500 headers each)."""
     notes = []
     for what, paths in (("images", [item.image for item in items]), ("masks", [item.mask for item in items])):
         tiffs = [path for path in paths if path is not None and suffix_of(path) in TIFF]
@@ -127,7 +131,7 @@ def compare(
 ) -> list[str]:
     """Return warnings for images whose value ranges differ from those of a model's training images.
 
-    trained: ranges of the training images; None (not recorded): assume 8 bits, or with levels, check nothing.
+    trained: ranges of the training images. None (not recorded): assume 8 bits or, with levels, check nothing.
     """
     if trained is None:
         trained = {"uint8": (0.0, 255.0)} if levels is None else {}
@@ -142,17 +146,17 @@ def compare(
             bits = bits_of((low, high)) if name == "uint16" else None
             training_ranges = " and ".join(f"{a:g} to {b:g} ({kind})" for kind, (a, b) in trained.items())
             notes.append(
-                f"warning: {measured.example[name]}: images of this type ({name}) hold values from {low:g} to {high:g}"
-                f"{f' ({bits} bits)' if bits else ''}, those of the training {training_ranges}: the model sees them "
-                f"{'almost black' if reached < expected else 'far too bright'} (its input reaches {reached:.2g} in "
-                f"place of {expected:.2g}). Convert them to the range of the training images (gdal_translate -scale "
+                f"warning: {measured.example[name]}: images of this type ({name}) have values from {low:g} to "
+                f"{high:g}{f' ({bits} bits)' if bits else ''}, those of the training {training_ranges}: the model sees "
+                f"them {'almost black' if reached < expected else 'far too bright'} (its input reaches {reached:.2g} "
+                f"instead of {expected:.2g}). Convert them to the range of the training images (gdal_translate -scale "
                 f"{low:g} {high:g} ...), or train on images of this kind with data.low and data.high"
             )
     return notes
 
 
 def _units(value: float, dtype: str, levels: Levels | None) -> float:
-    """Return the network input of a value, before normalisation by mean and standard deviation."""
+    """Return the network input for a value, before normalisation by mean and standard deviation."""
     if levels is not None and levels.low is not None and levels.high is not None:
         if dtype == "uint8" and max(levels.high) > 255:
             return value / 255

@@ -1,1 +1,1 @@
-"""Splits into labelled, unlabelled, validation and test images."""
+"""Splitting datasets into labelled, unlabelled, validation and test images."""

@@ -1,4 +1,4 @@
-"""Groups of images that a split keeps together, such as frames of a video, slices of a patient or tiles of a scene."""
+"""Groups of images that a split keeps together, such as the frames of a video or the slices of a patient."""
 
 import re
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def group_keys(items: Sequence[Item], rule: str) -> list[str]:
     matches = [pattern.search(item.name) for item in items]
     rest = [item.name for item, match in zip(items, matches, strict=True) if match is None]
     if rest:
-        raise DataError(f"group: '{rule}' is not found in {len(rest)} image names: {short(rest)}; expected it in all")
+        raise DataError(f"group: '{rule}' does not match {len(rest)} image names: {short(rest)}; expected to match all")
     return [str(match.group(1 if pattern.groups else 0) or "") for match in matches if match is not None]
 
 
@@ -42,10 +42,10 @@ def _prefix(name: str) -> str:
 
 
 def extras_in_groups(items: Sequence[Item], held_out: Sequence[Item], rule: str) -> set[str]:
-    """Return names of items from additional sources (`Item.prefix`) that share a group with the held-out items.
+    """Return the names of items from additional sources (`Item.prefix`) that share a group with held-out items.
 
-    The source's prefix and the split folder are removed before grouping, since they differ between sources. A name
-    without a match is in no group.
+    The source's prefix and the split folder are removed before grouping, because they differ between sources. A name
+    without a match belongs to no group.
     """
 
     def key(item: Item) -> str:
@@ -71,10 +71,10 @@ def in_groups(items: Sequence[Item], rule: str | None) -> list[tuple[str, Item]]
 
 
 class Groups:
-    """Groups of items, each represented by one item so that functions for ordering items can order groups.
+    """Groups of items, each represented by one item, so that functions that order items can also order groups.
 
-    representatives: one item per group, named after the group. members: indices of each group's items. rule None: one
-    item per group.
+    representatives: one item per group, named after the group. members: item indices of each group. With rule None,
+    each item is a group.
     """
 
     def __init__(self, items: Sequence[Item], rule: str | None) -> None:
@@ -86,14 +86,14 @@ class Groups:
         self.members = list(members.values())
 
     def presence(self, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Reduce (items, C) to (groups, C): the classes in each group."""
+        """Return the classes in each group, (groups, C), from the classes in each item, (items, C)."""
         return np.stack([present[places].any(0) for places in self.members])
 
     def reached(self, order: Sequence[int], count: int) -> int:
-        """Return how many groups, from the start of `order`, contain at least `count` items in total."""
+        """Return how many groups at the start of `order` are needed to reach `count` items in total."""
         sizes = np.cumsum([len(self.members[group]) for group in order])
         return min(int(np.searchsorted(sizes, count)) + 1, len(order))
 
     def first(self, order: Sequence[int], count: int) -> list[int]:
-        """Return the item indices of the first groups of `order` that contain at least `count` items in total."""
+        """Return the item indices of the groups at the start of `order` that reach `count` items in total."""
         return [place for group in order[: self.reached(order, count)] for place in self.members[group]]

@@ -1,4 +1,4 @@
-"""Hold-out set of labelled images, for choosing settings without the validation images."""
+"""Hold-out set of labelled images, for tuning settings without the validation images."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -12,11 +12,11 @@ from fuzzyseg.data.splits.split import Split, without_mask
 def hold_out(
     split: Split, dataset: DataSet, count: int, group: str | None = None, names: Collection[str] = ()
 ) -> tuple[Split, list[Item]]:
-    """Make the last `count` labelled images unlabelled. Returns the new split and these images with their masks.
+    """Make the last `count` labelled images unlabelled. Returns the new split, and these images with their masks.
 
     The first labelled images cover the classes, so the last ones are held out. With `group` (see `group_keys`), these
-    are the last whole groups with at least `count` images in total, or all groups but the first. names: images to hold
-    out instead, such as those of a resumed run. Raises DataError unless images are left on both sides.
+    are the last whole groups that contain at least `count` images in total, or all groups but the first. names: images
+    to hold out instead, such as those of a resumed run. Raises DataError unless both parts contain images.
     """
     places = {n for n, item in enumerate(split.labelled) if item.name in names}
     if not places:
@@ -37,7 +37,7 @@ def hold_out(
         uncovered = [name for index, name in enumerate(dataset.classes) if not present[:, index].any()]
         newly_uncovered = [name for name in uncovered if name not in split.uncovered]
         notes = [f"in no labelled training image: {', '.join(newly_uncovered)}"] if newly_uncovered else []
-    note = f"{len(held_out)} of the {len(split.labelled)} labelled images are held out, and used without masks"
+    note = f"{len(held_out)} of the {len(split.labelled)} labelled images are held out and used without masks"
     left = replace(
         split,
         labelled=kept,

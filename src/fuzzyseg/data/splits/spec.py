@@ -1,4 +1,4 @@
-"""Parsing of image selections: counts, fractions, folds and list files."""
+"""Parsing image selections: counts, fractions, folds and list files."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fuzzyseg.data.text import nearest, short
 def parse_amount(text: str, count: int, what: str = "images", *, option: str = "") -> int | Path:
     """Parse `46` (a count), `1/8` or `0.2` (a fraction of `count`, rounded, at least 1), or the path of a list file.
 
-    option: command-line option, for messages. Raises DataError for a number out of range.
+    option: command-line option named in error messages. Raises DataError for a number out of range.
     """
     prefix = f"{option}: " if option else ""
     expected = f"expected a count from 1 to {count}, a fraction such as 1/8 or 0.2, or a list file"
@@ -37,7 +37,7 @@ FOLD = "fold:"
 
 
 def parse_every(text: str) -> int | None:
-    """Return N for `every:N`, None for other text. Raises DataError unless N is a positive integer."""
+    """Return N for `every:N`, and None for any other text. Raises DataError unless N is a positive integer."""
     if not text.startswith(EVERY):
         return None
     number = text.removeprefix(EVERY)
@@ -47,7 +47,7 @@ def parse_every(text: str) -> int | None:
 
 
 def parse_fold(text: str) -> tuple[int, int] | None:
-    """Return (K, N) for `fold:K/N`, None for other text. Raises DataError unless 1 <= K <= N and N >= 2."""
+    """Return (K, N) for `fold:K/N`, None for any other text. Raises DataError unless 1 <= K <= N and N >= 2."""
     if not text.startswith(FOLD):
         return None
     number, _, folds = text.removeprefix(FOLD).partition("/")
@@ -60,9 +60,10 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held_out: Sequence[
     """Return the items listed in a text file, one per line, by name, stem or image path.
 
     Lines starting with # are comments. Names in quotation marks have the format of `quoted`. Published lists are
-    supported (see `tables.fields`): of `image mask` lines, only the image is used. If such a line, or one with a
+    supported (see `tables.fields`): in `image mask` lines, only the image is used. If such a line, or one with a
     leading slash, refers to another layout of the dataset (CPS on Cityscapes), the image is matched by stem. held_out:
-    validation and test images, for messages. Raises DataError with file and line if no image matches, or several do.
+    validation and test images, for error messages. Raises a DataError with file and line if no image or several images
+    match.
     """
     lines = numbered_lines(path, "surrogateescape")
     names: dict[str, list[Item]] = {}
@@ -91,7 +92,7 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held_out: Sequence[
         if not fits:
             place = f"{path}, line {number}:"
             if Path(name).stem in scored:
-                raise DataError(f"{place} {written!r} is an image of validation or test, not of training")
+                raise DataError(f"{place} {written!r} is a validation or test image, not a training image")
             near = nearest(name, sorted({*exact, *stems})) + COMMENT * (" #" in name)
             raise DataError(f"{place} found no image {written!r}.{near}")
         if len(fits) > 1:

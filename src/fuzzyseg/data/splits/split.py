@@ -1,7 +1,7 @@
 """Selection of labelled, unlabelled and validation images.
 
-Images are ordered by a hash of (purpose, seed, name), independent of the platform, of package versions and of the order
-in which a file system lists files.
+Images are ordered by a hash of (purpose, seed, name), which does not depend on the platform, on package versions, or on
+the order in which a file system lists files.
 """
 
 import hashlib
@@ -24,18 +24,19 @@ from fuzzyseg.data.text import counted, short
 
 Policy = Literal["cover", "random"]
 MIN_BEST = 10
-"""If validation images are held out, the minimum number of labelled images for selecting a best checkpoint."""
+"""Minimum number of labelled images for selecting a best checkpoint, if validation images are held out of the training
+images."""
 
 
 @dataclass
 class Split:
-    """The image lists of a run.
+    """Image lists of a run.
 
-    labelled: with masks, in order of selection. unlabelled: their masks are never read. all_: all training images, the
-    labelled ones with masks. val, test: items with masks. uncovered: classes that no labelled mask contains (empty for
-    the policy random, which reads no mask). policy: cover, random, list or all. held_out: whether validation images
-    were taken from the training images. choose_best: whether validation selects the best checkpoint, which needs enough
-    images. notes: messages for the user. hash: hash of the lists.
+    labelled: items with masks, in order of selection. unlabelled: items whose masks are never read. all_: all training
+    images, the labelled ones with masks. val, test: items with masks. uncovered: classes that no labelled mask contains
+    (empty for the policy random, which reads no masks). policy: cover, random, list or all. held_out: whether
+    validation images were taken from the training images. choose_best: whether validation selects the best checkpoint,
+    which requires enough images. notes: messages for the user. hash: hash of the lists.
     """
 
     labelled: list[Item]
@@ -59,16 +60,16 @@ class Split:
         return {part: [item.name for item in getattr(self, part)] for part in ("labelled", "unlabelled", "val", "test")}
 
     def record(self) -> dict[str, Any]:
-        """Return the record stored with the run: names, policy, seed, hash, uncovered classes."""
+        """Return the values stored with the run: names, policy, seed, hash, uncovered classes."""
         values = {key: getattr(self, key) for key in ("policy", "seed", "hash", "held_out", "choose_best", "uncovered")}
         return {**values, **self._names()}
 
 
 def labelled_order(items: Sequence[Item], present: NDArray[np.bool_] | None, seed: int) -> list[int]:
-    """Return the order in which items are selected as labelled. N labelled images are the first N, so sets are nested.
+    """Return the order in which items become labelled. The first N are the N labelled images, so that sets are nested.
 
-    While a class is uncovered, the next image is the first shuffled one with the rarest uncovered class; the others
-    follow in shuffled order. present: (N,C), the classes of each item; None: only shuffle.
+    While a class is uncovered, the next item is the first shuffled one that contains the rarest uncovered class; the
+    others follow in shuffled order. present: (N,C), the classes of each item. Default: only shuffle.
     """
     order = shuffled(items, seed, "labelled")
     if present is None:
@@ -102,7 +103,7 @@ def _uncovered(names: Sequence[str], present: NDArray[np.bool_], chosen: Sequenc
 
 
 def _labelled_amount(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[int | Path | None, list[Item]]:
-    """Parse `labelled` into a count, a list file or None (all). Also return the images of a list."""
+    """Parse `labelled` as a count, a list file or None (all). Also returns the images of a list."""
     if not pool:
         raise DataError(
             f"{dataset.root}: none of {len(dataset.train)} training images has a mask; expected at least one: put "
@@ -120,7 +121,7 @@ def _labelled_amount(dataset: DataSet, pool: list[Item], labelled: str | None) -
 
 
 def _presence_of(dataset: DataSet) -> Presence:
-    """Return a function from items to the classes in their masks, (N,C), that reads each mask once."""
+    """Return a function that maps items to the classes in their masks, (N,C), and reads each mask once."""
     known: dict[str, NDArray[np.bool_]] = {}
 
     def presence(items: Sequence[Item]) -> NDArray[np.bool_]:
@@ -135,7 +136,7 @@ def _presence_of(dataset: DataSet) -> Presence:
 def _choose(
     dataset: DataSet, pool: list[Item], amount: int | None, seed: int, presence: Presence | None, group: str | None
 ) -> tuple[list[Item], list[str], list[str]]:
-    """Return the first `amount` images (None: all) in the labelled order, uncovered classes, and notes."""
+    """Return the first `amount` images in the labelled order (None: all), the uncovered classes, and notes."""
     present = None if presence is None else presence(pool)
     chosen = list(range(len(pool)))
     if amount is not None:
@@ -155,7 +156,7 @@ def _described(chosen: int, of: int, amount: int | Path | None, method: str, gro
 
 
 def _with_void(dataset: DataSet, chosen: Sequence[Item], notes: list[str]) -> set[str]:
-    """Return the names of labelled images with void pixels, and add a note."""
+    """Return the names of labelled images that have void pixels, and add a note."""
     counts = pixel_counts(chosen, classes=len(dataset.classes), ignore_index=dataset.ignore_index)
     partly = {item.name for item, count in zip(chosen, counts, strict=True) if count[-1]}
     notes.append(f"{counted(len(partly), 'labelled image')} with void pixels are used without masks, too")
@@ -177,12 +178,12 @@ def make_split(
     """Split the images of a dataset. The same arguments give the same lists on every platform. Raises DataError.
 
     labelled: count, fraction of the training images with masks (after holding out validation images), list file, or
-    every:N (every Nth by name, from the first); None: all. val: fraction, count, list file, split.json of a run,
-    `fold:K/N` of the labelled images, `val`, `test` or `none`; None: the val folder, or a fifth of the images with
-    masks. policy: `cover` reads the masks of the candidates once, so that labelled images, held-out images and folds
-    contain all classes if possible; `random` reads none. unlabelled: images that are not labelled, or all. void:
-    `unlabelled` also uses labelled images with void pixels as unlabelled (reads masks). group: see `group_keys`; groups
-    of validation images are excluded from training. presence: returns the classes in masks; None: read them.
+    every:N (every Nth by name, starting with the first). Default: all. val: fraction, count, list file, split.json of a
+    run, `fold:K/N` of the labelled images, `val`, `test` or `none`. Default: the val folder, or a fifth of the images
+    with masks. policy: `cover` reads the masks of all candidates once, so that labelled images, held-out images and
+    folds contain all classes if possible; `random` reads none. unlabelled: the images that are not labelled, or all.
+    void: `unlabelled` also uses labelled images with void pixels as unlabelled (reads masks). group: see `group_keys`;
+    groups of validation images are excluded from training. presence: returns the classes in masks.
     """
     pool = with_masks(dataset.train)
     amount, named = _labelled_amount(dataset, pool, labelled)
@@ -192,10 +193,10 @@ def make_split(
         named = [item for item in named if item not in val_items]
     kept = {item.name for item in named}
     if listed := sorted(kept & {item.name for item in val_items}):
-        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one of the lists")
+        raise DataError(f"{short(listed)}: listed as labelled and as validation; expected them in one list only")
     train, extra = without_validation(dataset.train, val_items, kept, group)
     if not (left := with_masks(train)):
-        raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; ask for fewer")
+        raise DataError(f"{dataset.root}: validation takes all {len(pool)} training images with masks; choose fewer")
     if isinstance(amount, int):
         amount = parse_amount(str(labelled), len(left), "images with masks not for validation", option="--labelled")
         assert isinstance(amount, int)
@@ -208,7 +209,7 @@ def make_split(
     sources = [item for item in train if item.name not in names - both]
     held_out = len(train) < len(dataset.train)
     if few := held_out and len(chosen) < MIN_BEST:
-        notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen, the last one counts")
+        notes.append(f"fewer than {MIN_BEST} labelled images: no best checkpoint is chosen; the last one is used")
     return Split(
         labelled=chosen,
         unlabelled=without_mask(sources),

@@ -1,4 +1,4 @@
-"""Seeded shuffling, and stratified partitioning: every part contains every class where possible."""
+"""Seeded shuffling, and stratified partitioning, in which every part contains every class where possible."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from fuzzyseg.data.sample import Item
 
 
 def shuffled(items: Sequence[Item], seed: int, purpose: str) -> list[int]:
-    """Return the indices of `items` in an order that depends only on (purpose, seed) and the names."""
+    """Return the indices of `items` in an order that depends only on (purpose, seed) and the item names."""
 
     def key(index: int) -> bytes:
         return hashlib.sha256(f"{purpose}|{seed}|{items[index].name}".encode("utf-8", "surrogateescape")).digest()
@@ -22,12 +22,12 @@ def shuffled(items: Sequence[Item], seed: int, purpose: str) -> list[int]:
 def stratified(
     parts: Sequence[Sequence[int]], present: NDArray[np.bool_], sizes: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Swap members of two parts, one pair at a time, while this makes classes occur in more parts. Return the parts.
+    """Swap members between two parts, one pair at a time, while this makes classes occur in more parts.
 
-    parts: disjoint lists of indices. present: (N,C), the classes of each index. sizes: number of images per index
-    (default: 1). The swap with the largest gain is made first; ties are broken by the smallest change of part sizes,
-    then by order. Parts that contain all possible classes are returned unchanged. The result depends only on the order
-    in the lists. Like any local search, it may miss a better arrangement.
+    parts: disjoint lists of indices. present: (N,C), the classes of each index. sizes: number of images per index.
+    Default: 1. Returns the new parts. The swap with the largest gain is made first; ties are broken by the smallest
+    change of part sizes, then by order. If all parts already contain all possible classes, they are unchanged. The
+    result depends only on the order in the lists. Like any local search, this may miss a better partition.
     """
     lists = [np.array(part, dtype=np.intp) for part in parts]
     size = np.ones(len(present), np.int64) if sizes is None else np.array(sizes)

@@ -1,4 +1,4 @@
-"""Selection of the validation images and of the remaining training images."""
+"""Selection of validation images and of the remaining training images."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from fuzzyseg.data.text import counted, short
 
 HELD_OUT = "1/5"
 FEW = 20
-"""Smaller validation sets cause a warning."""
+"""Validation sets smaller than this cause a warning."""
 MAX_READ = 200
 """Maximum number of validation images whose masks are read to find missing classes."""
 
 Presence = Callable[[Sequence[Item]], NDArray[np.bool_]]
-"""Function that returns the classes in the masks of items, (N,C)."""
+"""Function that maps items to the classes in their masks, (N,C)."""
 
 
 def with_masks(items: Sequence[Item] | None) -> list[Item]:
@@ -29,7 +29,7 @@ def with_masks(items: Sequence[Item] | None) -> list[Item]:
 
 
 def need_masks(items: Sequence[Item], path: Path) -> None:
-    """Raise DataError if an item of a list file has no mask."""
+    """Raise DataError if an item of the list file `path` has no mask."""
     gaps = [item.name for item in items if item.mask is None]
     if gaps:
         raise DataError(f"{path}: lists {len(gaps)} images without a mask: {short(gaps)}; expected images with masks")
@@ -40,8 +40,8 @@ def validation_images(
 ) -> tuple[list[Item], str, list[str]]:
     """Return the validation images, a note on their source, and notes on their limitations.
 
-    named: images of a list; they stay labelled, unless `fold:K/N` divides them into folds. presence: for stratification
-    by class; None: no mask is read.
+    named: images of a list; they remain labelled, unless `fold:K/N` divides them into folds. presence: used for
+    stratification by class. Default: no masks are read.
     """
     items, note = _select(dataset, named, val, seed, group, presence)
     return items, note, _shortcomings(dataset, items, presence, folds=(val or "").startswith(FOLD))
@@ -74,7 +74,7 @@ def _select(
     if len(pool) < 2 or not free or amount >= len(pool) or (val is not None and amount > len(free)):
         raise DataError(
             f"{dataset.root}: {amount} validation images cannot be held out of {len(pool)} training images with masks, "
-            f"{len(kept)} of them listed as labelled; add masks or a val folder, ask for fewer, or use --val none"
+            f"{len(kept)} of them listed as labelled; add masks or a val folder, choose fewer, or use --val none"
         )
     groups = Groups(free, group)
     order = shuffled(groups.representatives, seed, "validation")
@@ -99,7 +99,7 @@ def _folder(dataset: DataSet, name: str, inside: Sequence[Item]) -> tuple[list[I
 
 
 def _listed(dataset: DataSet, path: Path) -> tuple[list[Item], str]:
-    """Return the images of a list file, or the validation images in a run's split.json."""
+    """Return the images in a list file, or the validation images in the split.json of a run."""
     everyone = [item for items in (dataset.train, dataset.val, dataset.test) for item in items or []]
     if path.suffix == ".json":
         items = _recorded(path, everyone)
@@ -114,7 +114,7 @@ def _recorded(path: Path, items: Sequence[Item]) -> list[Item]:
     try:
         names = [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["val"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise DataError(f"{path}: is no split.json of a run; expected a list of names under val") from None
+        raise DataError(f"{path}: is not the split.json of a run; expected a list of names under val") from None
     if missing := [name for name in names if name not in known]:
         raise DataError(f"{path}: {len(missing)} of its validation images are missing in the data: {short(missing)}")
     return [known[name] for name in names]
@@ -134,19 +134,19 @@ def _fold(
 
 
 def _parts(items: list[Item], groups: Groups, parts: list[list[int]], presence: Presence | None) -> list[list[Item]]:
-    """Convert lists of groups to lists of items, stratified by class if masks may be read."""
+    """Convert lists of groups to lists of items, stratified by class unless `presence` is None."""
     if presence is not None:
         parts = stratified(parts, groups.presence(presence(items)), [len(places) for places in groups.members])
     return [[items[place] for group in part for place in groups.members[group]] for part in parts]
 
 
 def keys_of(items: Sequence[Item], group: str) -> dict[str, str]:
-    """Map the name of each item to its group."""
+    """Map item names to groups."""
     return dict(zip((item.name for item in items), group_keys(items, group), strict=True))
 
 
 def without_validation(items: list[Item], val: list[Item], kept: set[str], group: str | None) -> tuple[list[Item], str]:
-    """Return the items that are neither in `val` nor (unless `kept`) in its groups, and a note."""
+    """Return the items outside `val` and, unless listed in `kept`, outside its groups, and a note."""
     val_names = {item.name for item in val}
     train = [item for item in items if item.name not in val_names]
     if group is None:
@@ -157,19 +157,19 @@ def without_validation(items: list[Item], val: list[Item], kept: set[str], group
         out |= {name for name, key in keys.items() if key in scored}
     outside_groups = [item for item in train if item.name not in out or item.name in kept]
     left = len(train) - len(outside_groups)
-    return outside_groups, f"; {left} more images of its groups ({group}) are left out of training" * (left > 0)
+    return outside_groups, f"; {left} more images of its groups ({group}) are excluded from training" * (left > 0)
 
 
 def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
-    """Return notes on missing classes, and on too few validation images unless they are a fold.
+    """Return notes on missing classes and, except for folds, on too few validation images.
 
-    Masks of sets above `MAX_READ` images are not read; there, the evaluation reports classes without pixels.
+    The masks of more than `MAX_READ` images are not read; for these, the evaluation reports classes without pixels.
     """
     lacking = []
     if presence is not None and 0 < len(val) <= MAX_READ:
         lacking = [name for name, count in zip(dataset.classes, presence(val).sum(0), strict=True) if not count]
-    notes = [f"{', '.join(lacking)} not in the validation masks: the score leaves such classes out"] if lacking else []
+    notes = [f"{', '.join(lacking)} not in the validation masks: the score excludes these classes"] if lacking else []
     if 0 < len(val) < FEW and not folds:
-        text = f"{counted(len(val), 'validation image')}: a score of so few depends on which they are"
+        text = f"{counted(len(val), 'validation image')}: a score on so few images depends on their choice"
         notes.append(f"{text}; `fuzzyseg compare --folds 5` validates on all labelled images in turn")
     return notes

@@ -27,7 +27,7 @@ class Geometry:
 
     crop: (H, W) of the views. scale: range of the random scale. scale_draw: `uniform` draws from the whole range,
     `halves` with probability 0.5 from the part below 1, otherwise from the part above. flip, vertical_flip:
-    probabilities. blur_reference: side length in pixels; for crops with a shorter side below it, the blur sigma of
+    probabilities. blur_reference: side length in pixels. For crops whose shorter side is smaller, the blur sigma of
     strong views is reduced in proportion.
     """
 
@@ -44,7 +44,7 @@ class Geometry:
             raise ValueError(f"augment.scale: found {self.scale}; augment.scale_draw=halves needs a range around 1")
 
     def draw_scale(self, draw: random.Random) -> float:
-        """Draw a random scale. Uses exactly one random number."""
+        """Draw a random scale, using exactly one random number."""
         low, high = self.scale
         if self.scale_draw == "uniform":
             return draw.uniform(low, high)
@@ -53,13 +53,13 @@ class Geometry:
 
     @property
     def blur(self) -> float:
-        """Factor for the blur sigma, at most 1."""
+        """Factor of the blur sigma, at most 1."""
         return min(1.0, min(self.crop) / self.blur_reference)
 
 
 @dataclass(frozen=True)
 class Window:
-    """A crop of the scaled image: top-left corner (negative in the padding), size and flips."""
+    """A crop of the scaled image: top-left corner (negative in the padding), size, and flips."""
 
     scaled: Size
     top: int
@@ -92,7 +92,7 @@ class Window:
         return y0, x0, y1, x1
 
     def resample(self, array: Tensor | Large, resampling: Image.Resampling) -> Tensor:
-        """Resample the visible part of `array` (C,H,W) or (H,W), uint8 or float32, to the window's scale, unflipped."""
+        """Resample the visible part of `array` (C,H,W) or (H,W), uint8 or float32, to the window's scale. No flips."""
         y0, x0, y1, x1 = self.visible
         height, width = array.shape[-2:]
         fy, fx = height / self.scaled[0], width / self.scaled[1]
@@ -116,7 +116,7 @@ class Window:
         return torch.stack([resize(band) for band in array])
 
     def shown(self, known: Tensor | None = None) -> Tensor:
-        """Return a mask (H,W) bool of the flipped crop: True inside the image and where `known`, if given."""
+        """Return a bool mask (H,W) of the flipped crop: True inside the image and, if given, where `known`."""
         y0, x0, y1, x1 = self.visible
         return self.place(torch.ones(y1 - y0, x1 - x0, dtype=torch.bool) if known is None else known, False)
 
@@ -150,15 +150,15 @@ def make_sample(
     """Create the views of an image (C,H,W), uint8 or float32 in units, and of a mask (H,W) uint8, if given.
 
     scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: seed of all
-    random numbers. An image may have an additional band of known pixels (see `Reader.read`). Only the part of a `Large`
-    image inside the crop is read. jitter: strength of colour jitter in the weak image. mean, std: per channel, in units
-    (uint8: [0, 1]), for photometric transforms of N bands. focus: class that the crop must contain if the mask does;
-    -1: none. colours_later: draw photometric transforms, but do not apply them.
+    random numbers. The image may have an extra band of known pixels (see `Reader.read`). Of a `Large` image, only the
+    crop is read. jitter: strength of the weak image's colour jitter. mean, std: per channel, in units (uint8: [0, 1]),
+    for photometric transforms of N bands. focus: class that the crop must contain if the mask does; -1: none.
+    colours_later: draw photometric transforms without applying them.
 
-    Returns image (C,H,W) and valid (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
-    (K,H,W), 0 in the padding; for `WeakStrong`, strong (n,C,H,W); for `CropPair`, pair_image, pair_valid, boxes (2,4)
-    and flips (2,) bool (horizontal only). Images are 0 in the padding, not normalised (see `Batch.to`). colours_later
-    omits strong and adds `changes` (V,6,2), `shown` (V,4) per view (image, then strong or pair; see `Pending`).
+    Returns `image` (C,H,W) and `valid` (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
+    (K,H,W), 0 in the padding; for `WeakStrong`, `strong` (n,C,H,W); for `CropPair`, `pair_image`, `pair_valid`, `boxes`
+    (2,4) and `flips` (2,) bool (horizontal only). Images are 0 in the padding, not normalised (see `Batch.to`).
+    colours_later omits `strong` and adds `changes` (V,6,2) and `shown` (V,4), one entry per view; see `Pending`.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` describes horizontal flips only
@@ -196,7 +196,7 @@ def make_sample(
 
 
 def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Tensor, Tensor | None]:
-    """Return the visible part of an image (C,h,w), and its known pixels if it may have missing data."""
+    """Return the visible part of an image (C,h,w), and a mask of its known pixels if it may have missing data."""
     part = window.resample(image, Image.Resampling.BILINEAR)
     return part[:channels], known_pixels(part, channels)
 
@@ -204,7 +204,7 @@ def _resample(window: Window, image: Tensor | Large, channels: int) -> tuple[Ten
 def _targets(
     window: Window, mask: Tensor | Large | None, scores: Tensor | None, valid: Tensor | None
 ) -> dict[str, Tensor]:
-    """Return the crops of `mask` and `scores`, if given, by name. The mask is void where not `valid`."""
+    """Return the crops of `mask` and `scores`, if given, by name. The mask is void where `valid` is False."""
     targets = {}
     if mask is not None:
         labels = window.place(window.resample(mask, Image.Resampling.NEAREST), VOID)
@@ -236,7 +236,7 @@ _TRIES = 50
 
 
 def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label: int) -> Window:
-    """Move the window over a random pixel of a class. No effect if the scaled mask (H,W) does not contain it."""
+    """Move the window over a random pixel of a class, unless the scaled mask (H,W) does not contain it."""
     # only pixels that nearest-neighbour scaling keeps: downscaling may remove small objects
     rows, columns = (
         ((torch.arange(scaled, dtype=torch.float64) + 0.5) * length / scaled).long().clamp(max=length - 1)
@@ -253,10 +253,10 @@ def _over_class(draw: random.Random, window: Window, mask: Tensor | Large, label
 
 
 def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: Geometry) -> Window:
-    """Draw a second crop of the same scaled image whose overlap with the first is a random fraction of its sides.
+    """Draw a second crop of the same scaled image, whose overlap with the first is a random fraction of its sides.
 
-    Near the image border, the overlap is larger. Crops are redrawn if their intersection over union is out of range;
-    after 50 rejected draws, both crops coincide.
+    Near the image border, the overlap is larger. Crops are redrawn if their intersection over union is out of range.
+    After 50 rejected draws, both crops coincide.
     """
     for _ in range(_TRIES):
         offsets = _near(draw, first, view)
@@ -270,7 +270,7 @@ def _overlapping(draw: random.Random, first: Window, view: CropPair, geometry: G
 
 
 def _near(draw: random.Random, first: Window, view: CropPair) -> list[int]:
-    """Draw the offset (y, x) of the second crop, in multiples of the stride, such that it lies within the image."""
+    """Draw the offset (y, x) of the second crop, in multiples of the stride, so that it remains within the image."""
     offsets = []
     for start, length, crop in zip((first.top, first.left), first.scaled, first.size, strict=True):
         steps = round((1 - draw.uniform(*view.overlap)) * crop / view.stride)

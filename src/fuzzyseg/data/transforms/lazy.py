@@ -1,4 +1,4 @@
-"""Images and masks that are too large to decode as a whole. Only the part inside a crop is read."""
+"""Images and masks that are too large to decode whole. Only the part inside a crop is read."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _STRIP = 2**24  # number of mask pixels searched at once
 
 @dataclass(frozen=True)
 class Large:
-    """An image (C,H,W) or mask (H,W) that stays in its file. read: function that reads a box as (h,w,C) or (h,w)."""
+    """An image (C,H,W) or mask (H,W) that remains in its file. read: function that reads a box as (h,w,C) or (h,w)."""
 
     shape: tuple[int, ...]
     read: Callable[[Box], NDArray[Any]]
@@ -34,9 +34,9 @@ class Large:
     def around(
         self, box: tuple[float, float, float, float], size: tuple[int, int]
     ) -> tuple[Tensor, tuple[float, float, float, float]]:
-        """Read the pixels that Pillow needs for `resize(size, box=box)`. Also returns the box relative to them.
+        """Read the pixels that Pillow needs for `resize(size, box=box)`. Also returns the box relative to these pixels.
 
-        size: (w, h); box: x0, y0, x1, y1. Bilinear weights extend one output pixel beyond the box. Pillow computes them
+        size: (w, h). box: x0, y0, x1, y1. Bilinear weights extend one output pixel beyond the box. Pillow computes them
         from coordinates, so they may differ from those of the whole image by rounding.
         """
         ranges = []
@@ -51,10 +51,10 @@ class Large:
 def chosen_place(
     mask: Tensor | Large, rows: Tensor, columns: Tensor, label: int, choose: Callable[[int], int]
 ) -> tuple[int, int] | None:
-    """Choose a pixel of mask[rows][:, columns] with a given label. Returns its row and column, or None if none has it.
+    """Choose a pixel of mask[rows][:, columns] with a given label, and return its row and column (None without any).
 
-    choose(n): returns which of the n candidates, in row-major order, to use. rows, columns: ascending. A mask in a file
-    is read in strips.
+    choose(n): returns which of the n candidates, in row-major order, to use. rows, columns: in ascending order. A mask
+    in a file is read in strips.
     """
     height, width = mask.shape
 

@@ -20,20 +20,20 @@ from fuzzyseg.data.views import WeakStrong
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE, BLUR, SHIFT = range(6)
 Change = tuple[int, float]
-"""Kind and amount of a transform. The amount is a factor, for HUE a rotation in [-0.5, 0.5], for BLUR the standard
-deviation in pixels, for SHIFT a summand in units ([0, 1] for uint8)."""
+"""Kind and amount of a transform. The amount is a factor, except for HUE (a rotation in [-0.5, 0.5]), BLUR (the
+standard deviation in pixels) and SHIFT (an offset in units, [0, 1] for uint8)."""
 
-_MAX_CHANGES = 6  # maximum number of transforms of a strong view: four of jitter, grey, blur
+_MAX_CHANGES = 6  # maximum number of transforms of a strong view: four jitter transforms, grey, blur
 _NONE = -1
 
 
 def draw_weak(draw: random.Random, strength: float) -> list[Change]:
-    """Draw brightness, contrast and saturation with the same strength. At strength 0, no random numbers are drawn."""
+    """Draw brightness, contrast and saturation with equal strength. Draws no random numbers at strength 0."""
     return _draw_jitter(draw, strength, strength, strength, 0.0) if strength > 0 else []
 
 
 def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> list[Change]:
-    """Draw colour jitter, grey and blur, each with its probability. blur: factor for the view's sigma."""
+    """Draw colour jitter, grey and blur, each with its probability. blur: factor of the view's sigma."""
     changes: list[Change] = []
     if draw.random() < view.jitter_probability:
         changes += _draw_jitter(draw, view.brightness, view.contrast, view.saturation, view.hue, view.add_brightness)
@@ -47,7 +47,7 @@ def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> lis
 def _draw_jitter(
     draw: random.Random, brightness: float, contrast: float, saturation: float, hue: float, add: bool = False
 ) -> list[Change]:
-    """Draw the four jitter transforms in random order. add: brightness is a summand, not a factor."""
+    """Draw the four jitter transforms in random order. add: add the brightness instead of multiplying by it."""
 
     def factor(strength: float) -> float:
         return draw.uniform(max(0.0, 1 - strength), 1 + strength)
@@ -58,7 +58,7 @@ def _draw_jitter(
 
 
 def as_tensor(changes: Sequence[Change]) -> Tensor:
-    """Return a tensor (6,2) float64 with the kind and amount of each transform, padded with kind -1."""
+    """Return the kind and amount of each transform as a tensor (6,2) float64, padded with kind -1."""
     return torch.tensor([*changes, *[(_NONE, 0.0)] * (_MAX_CHANGES - len(changes))], dtype=torch.float64)
 
 
@@ -70,8 +70,8 @@ class Colours:
     std: tuple[float, ...]
 
     def apply(self, part: Tensor, changes: Sequence[Change]) -> Tensor:
-        """Apply all transforms in order. Hue is skipped unless the image has three bands."""
-        functions = (self.brightness, self.contrast, self.saturation, turned, blurred, shifted)  # in the order of kinds
+        """Apply the transforms in order. Hue is skipped unless the image has three bands."""
+        functions = (self.brightness, self.contrast, self.saturation, turned, blurred, shifted)  # indexed by kind
         for kind, amount in changes:
             part = functions[kind](part, amount)
         return part
@@ -86,7 +86,7 @@ class Colours:
         return part * factor
 
     def contrast(self, part: Tensor, factor: float) -> Tensor:
-        """Scale the differences from the mean grey value, or for N bands from each band's mean, by `factor`."""
+        """Scale the differences from the mean grey value or, for N bands, from each band's mean by `factor`."""
         if part.dtype == torch.uint8 and part.shape[0] in (1, 3):
             changed: Tensor = tv.adjust_contrast(part, factor)
             return changed
@@ -95,7 +95,7 @@ class Colours:
         return _as(mean + factor * (values - mean), part)
 
     def saturation(self, part: Tensor, factor: float) -> Tensor:
-        """Scale the differences of a pixel's bands from their mean by `factor`; 0: grey. No effect on a single band."""
+        """Scale the differences of a pixel's bands from their mean by `factor`; 0: grey. Single bands are unchanged."""
         if part.shape[0] == 1:
             return part
         if part.dtype == torch.uint8 and part.shape[0] == 3:
@@ -112,10 +112,10 @@ class Colours:
 
 @dataclass(frozen=True)
 class Pending:
-    """Photometric transforms to be applied to the images of a batch on its device.
+    """Photometric transforms that are applied to the images of a batch on its device.
 
     views: (B,6,2) for the image and for each strong view or the second crop; see `as_tensor`. shown: (B,4) for the same
-    images, y0, x0, y1, x1 of the part that is not padding. Both remain on the CPU, because reading them from a GPU
+    images; y0, x0, y1, x1 of the part that is not padding. Both remain on the CPU, because reading them from a GPU
     would synchronise it.
     """
 
@@ -125,7 +125,7 @@ class Pending:
 
     @classmethod
     def of(cls, content: Mapping[str, Tensor], colours: Colours) -> Pending | None:
-        """Create from stacked samples (see `make_sample`). Returns None if the transforms have already been applied."""
+        """Create from stacked samples (see `make_sample`). Returns None if the transforms are already applied."""
         if "changes" not in content:
             return None
         return cls(content["changes"].unbind(1), content["shown"].unbind(1), colours)
@@ -147,7 +147,7 @@ def _bands(values: Sequence[float], device: torch.device) -> Tensor:
 
 
 def turned(part: Tensor, amount: float) -> Tensor:
-    """Rotate the hue of three bands. No effect on other images."""
+    """Rotate the hue of an image with three bands. Other images are unchanged."""
     if part.shape[0] != 3:
         return part
     result: Tensor = tv.adjust_hue(part if part.dtype == torch.uint8 else part.clamp(0, 1), amount)
@@ -155,7 +155,7 @@ def turned(part: Tensor, amount: float) -> Tensor:
 
 
 def blurred(part: Tensor, sigma: float) -> Tensor:
-    """Apply a Gaussian blur to (C,H,W). The kernel radius is 3 sigma, limited by the reflection padding."""
+    """Apply a Gaussian blur to (C,H,W). The kernel radius is 3 sigma, within the limits of reflection padding."""
     reach = max(1, min(round(3 * sigma), part.shape[-1] - 1, part.shape[-2] - 1))
     if min(part.shape[-2:]) < 2:
         return part
@@ -164,12 +164,12 @@ def blurred(part: Tensor, sigma: float) -> Tensor:
 
 
 def shifted(part: Tensor, amount: float) -> Tensor:
-    """Add `amount` in units to all values, and clamp to [0, 1]."""
+    """Add `amount`, in units, to all values, and clamp them to [0, 1]."""
     if part.dtype == torch.uint8:
         return _as(part.float() + 255 * amount, part)
     return (part + amount).clamp(0, 1)
 
 
 def _as(values: Tensor, like: Tensor) -> Tensor:
-    """Convert `values` to the dtype of `like`: rounded and clamped for uint8."""
+    """Convert `values` to the dtype of `like`, rounding and clamping for uint8."""
     return values.round().clamp(0, 255).byte() if like.dtype == torch.uint8 else values

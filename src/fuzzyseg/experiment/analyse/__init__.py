@@ -53,7 +53,7 @@ def analyse(
     for option, value in (("--images", images), ("--limit", limit)):
         minimum = int(option == "--limit")
         if value is not None and value < minimum:
-            raise ConfigError(f"{option}: found {value}; expected a number from {minimum}")
+            raise ConfigError(f"{option}: found {value}; expected at least {minimum}")
     if out is not None:
         require_matplotlib()
         check_writable(Path(out))

@@ -43,10 +43,10 @@ def draw(folder: Path, suffix: str, inputs: Inputs, result: dict[str, Any], exam
     _draw_course(add, inputs, result["over_time"])
     _draw_weights(add, inputs, group["by_k"])
     add("entropy", "K against entropy", draw_entropy, group["by_k"])
-    caption = "how often the truth is in the fuzzy set, by K and by T"
+    caption = "fraction of pixels with the true class in the fuzzy set, by K and by T"
     add("coverage", caption, draw_coverage, group["by_k"], group["table"])
     if group["confusions"]:
-        caption = "confusions, and how often the fuzzy set holds the truth in spite of them"
+        caption = "confusions, and how often the fuzzy set still contains the true class"
         add("confusions", caption, draw_confusions, group["confusions"][:15])
     calibration = group["reliability"], group["ece"]
     add("calibration", "reliability diagram", draw_calibration, *calibration, title=f"{name} images")

@@ -28,11 +28,11 @@ UNLABELLED = "unlabelled"
 
 @dataclass
 class Inputs:
-    """Inputs of the measurement. Logits are those of whole images at the training scale, or of tiles of large images.
+    """Inputs of the measurement. Logits are computed for whole images at training scale, or for tiles of large ones.
 
     roles: descriptions of teacher and student. fixed: T if it is a single number. confidence: the method's confidence
     threshold, if any. lists: name -> images with masks. validation: all validation images of the run, in order. run:
-    the run folder; None for a model without a run. notes: sentences for the user.
+    the run folder; None for a model without a run. notes: messages for the user.
     """
 
     source: str
@@ -52,7 +52,7 @@ class Inputs:
 
     @property
     def shown(self) -> str:
-        """Name of the list that examples are drawn from: the unlabelled images if included, else the first list."""
+        """Name of the list that examples are taken from: the unlabelled images if included, or the first list."""
         return UNLABELLED if UNLABELLED in self.lists else next(iter(self.lists))
 
     def tempered(self, logits: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def _lists(
     notes = []
     if data is None:
         if root is None or config is None:
-            raise ConfigError(f"{source}: is a model without data; give --data DIR")
+            raise ConfigError(f"{source}: is a model without a run, so its data is unknown; give --data DIR")
         void = predictor.card.ignore_index
         lists = {"val": run_items(source, config, predictor, "val")}
         if (source / "config.yaml").is_file() or not lists[
@@ -137,22 +137,22 @@ def _lists(
         if unlabelled_masks:
             lists[UNLABELLED] = run_items(source, config, predictor, UNLABELLED)
             notes.append(
-                "UNUSED MASKS: masks of the images that the training used as unlabelled were read, as "
-                "requested; choices made by these numbers are no longer semi-supervised"
+                "UNUSED MASKS: masks of images that were unlabelled in training were read, as requested; choices "
+                "based on these numbers are no longer semi-supervised"
             )
     else:
         if unlabelled_masks:
-            raise ConfigError("--unlabelled-masks: needs a run with its data; leave out --data")
+            raise ConfigError("--unlabelled-masks: works only with the run's own data; omit --data")
         dataset = read_for(data, predictor, config)
         void, name = dataset.ignore_index, "val"
         if dataset.val is None:
             name = "train"
-            notes.append(f"{data}: no val folder; all images with masks are used, including any of the training")
+            notes.append(f"{data}: no val folder; all images with masks are used, including any training images")
         lists = {name: split_of(dataset, name)}
     lists = {name: [item for item in items if item.mask is not None] for name, items in lists.items()}
     lists = {name: items for name, items in lists.items() if items}
     if not lists:
-        raise DataError(f"{data or source}: no image with a mask; add masks, or name another --data")
+        raise DataError(f"{data or source}: no image with a mask; add masks or choose another --data")
     return lists, void, notes
 
 
@@ -181,7 +181,7 @@ def _roles(source: Path, method: Method | None, same: bool) -> tuple[dict[str, s
     network, note = "the network in last.pt", "student = teacher, as in this method"
     if method is None:
         network = f"the network in {source}"
-        note = "student = teacher, since there is no last.pt: scores are those of a network with its own sets"
+        note = "student = teacher, since there is no last.pt: the scores compare a network with its own sets"
     return {"teacher": network, "student": network}, [note]
 
 
@@ -204,7 +204,7 @@ def fuzzy_sets(
         ended = UNKNOWN if loss.policy in ("adaptive", "conformal") else _ended_with(run)
         threshold = loss.threshold if isinstance(loss.threshold, float) else ended
         if loss.policy == "adaptive":
-            notes.append(f"T of each pixel, as in the training, needs the run's last.pt; using T = {threshold:g}")
+            notes.append(f"T of each pixel, as in training, needs the run's last.pt; using T = {threshold:g}")
     if loss.policy == "conformal":
         if pixel_loss is None:
             notes.append("temperature and T need the run's last.pt; using logits without temperature")

@@ -76,7 +76,7 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
         if not int(diagnosis.pixels.sum()):
             raise DataError(
                 f"{items[0].mask}: is void everywhere, as are all {len(items)} masks of the {name} images; expected "
-                "pixels of some class (is ignore_index right? --limit may leave too few images)"
+                "pixels of at least one class (is ignore_index correct? is --limit too small?)"
             )
         groups[name] = {"images": len(items), **diagnosis.numbers(), "table": table.numbers(THRESHOLDS)}
         groups[name]["confident"] = confident.numbers(levels)
@@ -129,7 +129,7 @@ def striped(order: Array, k: Array, wide: int = 480) -> Array:
 
 
 def over_time(run: RunFolder | None) -> dict[str, Any]:
-    """Return logged values from metrics.jsonl: `k` of the unlabelled pixels in the training loss, and `evaluations`."""
+    """Return values logged in metrics.jsonl: `k` of the unlabelled pixels in the training loss, and `evaluations`."""
     if run is None or not run.metrics.is_file():
         return {}
     lines = read_lines(run.metrics)

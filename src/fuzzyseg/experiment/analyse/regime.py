@@ -30,8 +30,8 @@ def measured() -> list[dict[str, Any]]:
 def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
     """Predict whether FPL beats hard labels if `share` of the wrong labels have the true class in their fuzzy set.
 
-    Fits a line to the cells (mean gain for one dataset, method, number of labels and T, weighted by the number of
-    pairs) and computes the 95% confidence interval of its value at `share`. "cannot tell": the interval contains 0,
+    Fits a line to the cells (each the mean gain for one dataset, method, number of labels and T, weighted by its number
+    of pairs) and computes the 95% confidence interval of its value at `share`. "cannot tell": the interval contains 0,
     `share` is outside the range of the cells, or there are fewer than four. cells: each with `FEATURE`, `gain` in
     points of mIoU, and `pairs`. Default: `measured()`.
     """
@@ -39,7 +39,7 @@ def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> V
     x, gain, pairs = (np.array([cell[name] for cell in known], float) for name in (FEATURE, "gain", "pairs"))
     here_too = f"the sets of {100 * share:.3g} % of the wrong pseudo labels contain the true class"
     if len(x) < 4 or not x.min() <= share <= x.max():
-        return Verdict("cannot tell", f"{here_too}, and no run was measured there ({len(x)} cells were elsewhere).")
+        return Verdict("cannot tell", f"{here_too}, and the {len(x)} cells with measured runs do not cover this value.")
     design = np.stack([np.ones_like(x), x], 1)
     inverse = np.linalg.pinv(design.T * pairs @ design)
     line = inverse @ (design.T @ (pairs * gain))

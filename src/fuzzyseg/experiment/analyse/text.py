@@ -26,7 +26,7 @@ LEGEND = (
     "truth in set: pixels whose fuzzy set contains the true class: coverage of the fuzzy sets",
     "of wrong labels: of the pixels with a wrong pseudo label, the fraction whose set contains the true class",
     "classes: mean size of a set (K); K=1, ...: pixels with sets of that size. Larger sets carry less information",
-    "two share: pixels with p1 <= T < p1 + p2: two classes together exceed T; the paper's rule keeps one of them",
+    "two needed: pixels with p1 <= T < p1 + p2: only two classes together exceed T; the paper's rule keeps one of them",
 )
 """Explanation of the columns of `thresholds`."""
 
@@ -35,7 +35,7 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
     """Return sentences about whether FPL helps, according to measured runs, and about the choice of T.
 
     table: rows of a `ThresholdTable` with the usual thresholds, measured on `images` with `rule`. The suggested T is
-    the smallest usual one whose coverage is at least `WANTED`, else the largest: better networks need a smaller T
+    the smallest usual one whose coverage is at least `WANTED`, otherwise the largest: better networks need a smaller T
     (Table 5 of the FPL paper). This is a rule of thumb and does not predict a score.
     """
     if classes == 2:
@@ -61,8 +61,8 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
     ]
     if row["top1"] < WEAK:
         sentences.append(
-            "The network is right at fewer than half of the pixels, so this is not conclusive: train it on the labels "
-            "first, then repeat the analysis."
+            "The network is right at less than half of the pixels, so this is not conclusive: first train it on the "
+            "labels, then repeat the analysis."
         )
     if row["torn"] > several and rule == "n-1":
         sentences.append(
@@ -70,7 +70,7 @@ def answer(table: Sequence[Mapping[str, Any]], *, classes: int, images: str, rul
             f"paper's rule keeps one. `loss.rule=continuous` (or `n`) also counts the second one."
         )
     sentences.append(
-        "Only training can show whether mIoU improves: `fuzzyseg compare` trains supervised, hard and fuzzy runs. "
+        "Only training shows whether mIoU improves: `fuzzyseg compare` trains supervised, hard and fuzzy runs. "
         "`loss.threshold=calibrated` selects T on held-out labelled images."
     )
     return sentences
@@ -93,7 +93,7 @@ def number(value: float | None, digits: int = 3) -> str:
 def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
     """Return a table of fuzzy-set statistics, one row per T."""
     table = [
-        ["T", "label right", "truth in set", "of wrong labels", "classes", "K=1", "K=2", "K=3", "K>3", "two share"]
+        ["T", "label right", "truth in set", "of wrong labels", "classes", "K=1", "K=2", "K=3", "K>3", "two needed"]
     ]
     for row in rows:
         k = [*row["k_histogram"], 0.0, 0.0]
@@ -137,7 +137,7 @@ def confusions(group: dict[str, Any], limit: int = 12) -> Table:
     """Return a table of frequent confusions, with the fraction of their pixels whose set contains the true class."""
     rows = group["confusions"][:limit]
     table = [[row["truth"], row["label"], per_cent(row["share"], 2), per_cent(row["rescued"])] for row in rows]
-    return [["truth", "taken for", "pixels", "truth in set"], *table]
+    return [["truth", "mistaken for", "pixels", "truth in set"], *table]
 
 
 def markdown(table: Table) -> list[str]:

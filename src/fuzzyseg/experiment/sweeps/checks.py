@@ -19,7 +19,7 @@ SPLIT = {"labelled", "val", "split_seed", "policy", "unlabelled", "group"}
 
 
 def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool) -> dict[str, str | None]:
-    """Return fingerprints of the first run's dataset and of the code; None: not to be compared.
+    """Return fingerprints of the first run's dataset and of the code; None if not to be compared.
 
     Reports which validation images a cross-validation does not use. Raises ConfigError, and DataError if the images of
     a run cannot be split.
@@ -39,22 +39,24 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
         unused = [f"data.val={val}" for val in grid.replaced_val]
         unused += [f"the {counted(len(dataset.val), 'image')} of the val folder"] if dataset.val else []
         if unused:
-            say(f"--folds: parts of the labelled images are the validation folds; not used: {', '.join(unused)}")
+            say(f"--folds: the validation folds are parts of the labelled images; not used: {', '.join(unused)}")
     return {"data": dataset.fingerprint, "code": code}
 
 
 def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
-    """Raise ConfigError if a result or pretraining was made with other settings, data or code."""
+    """Raise ConfigError if a result or pretraining was made with different settings, data or code."""
     advice = "choose another --out or --results, or delete the file or folder"
     if changed:
-        raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): repeat them, {advice}")
+        raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): restore them, {advice}")
     if changes := origin_differences(recorded, made_from):
         code = "" if "data " in changes[0] else "; --any-code accepts results of other versions of fuzzyseg"
         raise ConfigError(f"{path}: {kind} was made from other data or code ({'; '.join(changes)}): {advice}{code}")
 
 
 def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
-    """Raise ConfigError if finished pretraining had other settings; unfinished pretraining is checked on resumption."""
+    """Raise ConfigError if finished pretraining had different settings.
+
+    Unfinished pretraining is checked when it is resumed."""
     run = RunFolder(out / start.name)
     recorded_config = run_config(run.path)
     if recorded_config is None or not finished(out, start):

@@ -40,7 +40,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name for files: letters, digits, dots, dashes and underscores."""
+        """File name of the run: only letters, digits, dots, dashes and underscores."""
         parts = [self.arm, *([self.labelled] if self.labelled else [])]
         numbers = (("subset", self.subset), ("fold", self.fold), ("s", self.seed))
         parts += [f"{key}{number}" for key, number in numbers if number is not None]
@@ -58,7 +58,7 @@ class Grid:
 
     recipe: sections that replace those of the plan's base. settings: single settings that override both; those of an
     arm (a configuration) override all. labelled: numbers of labels, instead of the plan's. arms: subset of the arms.
-    seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, else 0. reading: interpretation whose
+    seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, or 0. reading: interpretation whose
     settings override the plan's base. init: files with initial weights, instead of supervised pretraining; may contain
     `{labelled}`, `{seed}`, `{subset}` and `{fold}`. folds: number of folds of a cross-validation on the labelled
     images. Raises ConfigError.
@@ -78,22 +78,22 @@ class Grid:
         if isinstance(self.seeds, int) and self.seeds < 1:
             raise ConfigError(f"--seeds: found {self.seeds}, expected at least 1")
         if self.folds is not None and (val := self.settings.get("data", {}).get("val")) is not None:
-            raise ConfigError(f"--val: found {val!r} beside --folds, which validates on labelled images; give one")
+            raise ConfigError(f"--val: found {val!r} and --folds, which validates on labelled images; give only one")
         for name in self.arms:
             check_known("--arms", name, self.plan.arms)
         readings = self.plan.readings
         self.reading = self.reading or next(iter(readings), None)
         if self.reading is not None and self.reading not in readings:
-            known = nearest(self.reading, readings) if readings else " This sweep has none."
+            known = nearest(self.reading, readings) if readings else " This plan has none."
             raise ConfigError(f"--reading: found {self.reading!r}.{known}")
         self._refuse_idle_options()
         names: dict[str, Cell] = {}
         for cell in self.cells:
             other = names.setdefault(cell.name, cell)
             if other != cell:
-                raise ConfigError(f"arms: {cell.arm!r} and {other.arm!r} give one file name, {cell.name!r}; rename one")
+                raise ConfigError(f"arms: {cell.arm!r} and {other.arm!r} share the file name {cell.name!r}; rename one")
             if not self.config(cell, Path("out")).train.evaluate:  # validates before the first run
-                raise ConfigError(f"train.evaluate: found false for {cell.arm!r}; a sweep compares scores: true")
+                raise ConfigError(f"train.evaluate: found false for {cell.arm!r}; expected true, to compare scores")
 
     @property
     def amounts(self) -> list[str | None]:
@@ -176,7 +176,7 @@ class Grid:
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
 
     def _method(self, arm: str) -> str:
-        """Return the method name of an arm, as set by the arm, the command, the recipe or the base."""
+        """Return the method name of an arm, set by the arm, the command, the recipe or the base."""
         layers = [self.plan.arms[arm], self.settings, self.recipe]
         if "method" not in self.recipe:  # its section replaces the plan's
             layers.append(self.plan.setting(arm, self.reading))

@@ -12,7 +12,7 @@ REFERENCE = "supervised paper"
 
 
 def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:
-    """Build a plan with one configuration per method and loss. Also returns sentences on omitted ones and the reasons.
+    """Build a plan with one configuration per method and loss. Also returns notes on omitted ones.
 
     Supervised training is always included as the reference. A loss that is the method's published one runs only once,
     as `paper`. Differences: each configuration minus the reference, and fuzzy minus hard (or `paper`, if that is the
@@ -43,20 +43,20 @@ def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, lis
             if "confidence" in fields and "threshold" in fields and fields["confidence"].default is None:
                 masked += [name] if fields["threshold"].default > 0 else []
     if notes and not arms:
-        raise ConfigError("nothing to compare is left: " + "; ".join(notes))
+        raise ConfigError("nothing left to compare: " + "; ".join(notes))
     arms = {REFERENCE: {"method": {"name": "supervised"}, "loss": {"name": "paper"}}, **arms}
     pairs = [*((arm, REFERENCE) for arm in arms if arm != REFERENCE), *losses_apart]
     texts = [
-        "Each method with each pseudo-label loss. `supervised` trains on the labelled images alone, for as many steps: "
-        "a difference from it is the gain by the unlabelled images."
+        "Each method with each pseudo-label loss. `supervised` trains only on the labelled images, for the same "
+        "number of steps: a difference from it is the gain from the unlabelled images."
     ]
     ours = [name for name in methods if known[name].fuzzy == "variant" and f"{name} fuzzy" in arms]
     if ours:
-        texts.append(f"FPL in {', '.join(ours)} is a variant of ours: there are no pseudo labels in the paper's term.")
+        texts.append(f"FPL in {', '.join(ours)} is our variant: the paper's loss has no pseudo labels.")
     if masked:
         both = (
-            f"{', '.join(masked)}: the hard loss uses confident pixels only, the fuzzy one all pixels, so differences "
-            "show both changes; a plan with method.confidence=drop for both shows the loss alone."
+            f"{', '.join(masked)}: the hard loss uses only confident pixels and the fuzzy loss all pixels, so "
+            "differences show both changes; a plan with method.confidence=drop for both isolates the loss."
         )
         texts.append(both)
         notes.append(both)

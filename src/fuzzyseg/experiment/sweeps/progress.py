@@ -1,4 +1,4 @@
-"""Progress of a sweep: step, loss and score of running trainings, and the remaining time of the sweep."""
+"""Progress of a sweep: step, loss and score of the active runs, and the remaining time."""
 
 import heapq
 import math
@@ -14,10 +14,10 @@ from fuzzyseg.run.logs import SCORE, read_lines
 
 @dataclass(frozen=True)
 class RunState:
-    """Progress of a running training.
+    """Progress of an active run.
 
     step: number of completed steps, out of `steps`. loss: loss of the last logged step. score: mIoU of the last
-    evaluation, in [0, 1]. seconds_left: the training's estimate; infinite before the first logged step.
+    evaluation, in [0, 1]. seconds_left: the run's estimate; infinite before the first logged step.
     """
 
     name: str
@@ -30,7 +30,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Progress:
-    """Running trainings, numbers of finished and of all runs, and seconds until all end (infinite: not known yet)."""
+    """Active runs, numbers of finished and of all runs, and seconds until all end (infinite if not yet known)."""
 
     running: list[RunState]
     done: int
@@ -39,7 +39,7 @@ class Progress:
 
 
 def read_state(name: str, steps: int, metrics: Path, elapsed: float) -> RunState:
-    """Read the progress of a training, started `elapsed` seconds ago, from its metrics.jsonl if it exists."""
+    """Read the progress of a run, started `elapsed` seconds ago, from its metrics.jsonl if it exists."""
     lines = read_lines(metrics) if metrics.is_file() else []
     if not lines:
         return RunState(name, 0, steps)
@@ -47,7 +47,7 @@ def read_state(name: str, steps: int, metrics: Path, elapsed: float) -> RunState
     left = lines[-1].get("time", {}).get("eta_seconds", math.inf)
     age = min(
         elapsed, max(0.0, time.time() - metrics.stat().st_mtime)
-    )  # a resumed training's last line may predate its start
+    )  # a resumed run's last line may predate its start
     state = RunState(name, lines[-1]["step"], steps, lines[-1].get("loss"), scores[-1] if scores else None)
     return replace(state, seconds_left=max(0.0, left - age))
 
@@ -63,12 +63,12 @@ class Pace:
     measured: dict[Cell, float] = field(default_factory=dict)
 
     def measure(self, cell: Cell, steps: int, seconds: float) -> None:
-        """Record that a run takes `seconds` for `steps`. Ignored if `seconds` is 0: the run exceeds its estimate."""
+        """Record that a run takes `seconds` for `steps`; 0 is ignored, as the run has then exceeded its estimate."""
         if steps > 0 and 0 < seconds < math.inf:
             self.measured[cell] = seconds / steps
 
     def seconds(self, cell: Cell) -> float:
-        """Estimate a run's duration from runs of the same configuration, else of the same method, else from all."""
+        """Estimate a run's duration from runs of the same configuration, or else of the same method, or all runs."""
         method, steps = self.runs[cell]
         arms = [pace for other, pace in self.measured.items() if other.arm == cell.arm]
         methods = [pace for other, pace in self.measured.items() if self.runs[other][0] == method]

@@ -1,4 +1,4 @@
-"""Result files (rows) of finished runs: small enough to commit, without paths of the machine."""
+"""Result files (rows) of finished runs: small enough to commit, without machine-specific paths."""
 
 import json
 import statistics
@@ -23,7 +23,7 @@ MACHINE = WITHOUT_EFFECT | {"data.root", "augment.on_device", "init", "train.dev
 def identity(config: Config) -> dict[str, Any]:
     """Return the settings that determine a run, with dotted keys: all except those in `MACHINE`.
 
-    All options of the method are included, to detect rows from before a default was changed.
+    All options of the method are included, to detect rows that predate a changed default.
     """
     values = merge(config.model_dump(mode="json"), {"method": resolve(config).options.model_dump(mode="json")})
     flat = {key: value for key, value in leaves(values) if key not in MACHINE}
@@ -40,7 +40,7 @@ def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     default = identity(validate({"method": {"name": now["method.name"]}}))
     default["network.weights"] = now.get("network.weights")
     values = {key: (row.get(key, default.get(key)), now.get(key, default.get(key))) for key in sorted({*row, *now})}
-    return [f"{key} is {old!r} there, {new!r} here" for key, (old, new) in values.items() if old != new]
+    return [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in values.items() if old != new]
 
 
 def read_row(path: Path) -> dict[str, Any] | None:
@@ -51,14 +51,14 @@ def read_row(path: Path) -> dict[str, Any] | None:
         row = json.loads(path.read_text(encoding="utf-8"))
         dict(row["settings"]), float(row["result"]["last"][SCORE]), int(row["result"]["labelled"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise ConfigError(f"{path}: not a sweep result file (JSON with settings and result); remove it") from None
+        raise ConfigError(f"{path}: is not a result of a sweep (JSON with settings and result); remove it") from None
     return dict(row)
 
 
 def same_runs(
     settings: Mapping[Cell, Mapping[str, Any]], results: Path, made_from: Mapping[str, str | None]
 ) -> dict[Cell, dict[str, Any]]:
-    """Find rows in `results` with the settings of a cell but another name, such as runs of another sweep.
+    """Find rows in `results` with the same settings as a cell but a different name, such as those of another sweep.
 
     settings: `identity` of each cell. made_from: see `origin_differences`. Files that are not rows are ignored.
     """
@@ -83,7 +83,7 @@ def origin_differences(row: Mapping[str, Any], made_from: Mapping[str, str | Non
     """Describe how a row's `data` and `code` fingerprints differ from `made_from`; missing ones count as equal."""
     recorded = {"data": row.get("data"), "code": (row.get("code") or {}).get("sources")}
     return [
-        f"{key} {recorded[key]} there, {value} here"
+        f"{key} was {recorded[key]} and is now {value}"
         for key, value in made_from.items()
         if value is not None and recorded[key] is not None and recorded[key] != value
     ]

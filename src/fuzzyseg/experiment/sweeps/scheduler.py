@@ -65,13 +65,13 @@ def sweep(
     say: Say = print,
     watch: Watch | None = None,
 ) -> SweepResult:
-    """Execute all runs without a row, `jobs` at a time, and tabulate all rows.
+    """Execute all runs that have no row yet, `jobs` at a time, and tabulate all rows.
 
     out: folder for the runs and table.md. results: folder of the rows (result files), one JSON file per run. Default:
     out/rows. A run is skipped if it has a row there, or if another row has the same settings. discard: delete a run's
     folder once its row is written. any_code: accept results of other versions of the code. Interrupted runs are
     resumed; failed runs are reported, omitted from the table and retried by the next call. On SIGINT and SIGTERM,
-    running trainings save and stop. Raises ConfigError for a row, or pretraining in `out`, with other settings, data or
+    active runs save and stop. Raises ConfigError if a row, or pretraining in `out`, has different settings, data or
     code; DataError if the images of a run cannot be split; RunFolderError if another sweep is running in `out`.
     """
     out = Path(out).resolve()
@@ -98,7 +98,7 @@ def sweep(
         text += f", after {counted(len(starts), 'run')} of supervised pretraining of {steps} steps"
     say(text)
     scheduler = _Scheduler(grid, out, results, jobs, discard, say, rows, [*starts, *waiting])
-    with RunFolder(out).lock(f"finished results in {results} are intact: free space, then repeat the command"):
+    with RunFolder(out).lock(f"finished results in {results} are intact: free disk space, then repeat the command"):
         results.mkdir(parents=True, exist_ok=True)
         interrupted = scheduler.run(watch)
         return SweepResult(rows, scheduler.failed, interrupted, scheduler.write_table())
@@ -137,7 +137,7 @@ class _Scheduler:
                     if watch is not None:
                         watch(self._progress())
         except KeyboardInterrupt:
-            self.say("interrupted: running trainings save a checkpoint and stop; repeat the command to continue")
+            self.say("interrupted: the active runs save a checkpoint and stop; repeat the command to continue")
             return True
         finally:  # also after an error: leave no run behind
             for each in self.running:
@@ -218,7 +218,7 @@ class _Scheduler:
 
 
 def _last_error(log: Path, start: int, code: int) -> str:
-    """Return the last error (else the last line) in a log from the byte offset `start`, and the exit code."""
+    """Return the last error (or, if none, the last line) in a log after byte offset `start`, and the exit code."""
     text = log.read_bytes()[start:].decode("utf-8", errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = ([line for line in lines if line.startswith("error: ")] or lines or [""])[-1]
@@ -227,7 +227,7 @@ def _last_error(log: Path, start: int, code: int) -> str:
 
 @contextmanager
 def _sigterm_as_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, so that trainings are saved if a job scheduler stops the sweep."""
+    """Raise KeyboardInterrupt on SIGTERM, so that active runs are saved if a job scheduler stops the sweep."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from fuzzyseg.report.paired import interval, mean_std
 from fuzzyseg.run.logs import SCORE
 
 Rows = Mapping[Cell, Mapping[str, Any]]
-ONE_RUN = "One run each: another seed can change a score by more than such a difference; `--seeds 3` gives intervals."
+ONE_RUN = "One run each: another seed can change a score by more than these differences; `--seeds 3` gives intervals."
 
 
 def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> str:
@@ -28,12 +28,12 @@ def tables(grid: Grid, rows: Rows, failed: Mapping[Cell, str] | None = None) -> 
         parts.append("Runs start from the given weights.")
     elif grid.plan.start is not None:
         parts.append(
-            "Runs start from supervised pretraining (on the labelled images alone), the same for all configurations of "
+            "Runs start from supervised pretraining (only on the labelled images), the same for all configurations of "
             "a labelled subset and seed."
         )
     if grid.folds is not None:
         parts.append(
-            f"Cross-validation: {grid.folds} parts of the labelled images are the validation folds. Intervals allow "
+            f"Cross-validation: the validation folds are {grid.folds} parts of the labelled images. Intervals allow "
             "for the overlap of their training images (Nadeau and Bengio, 2003)."
         )
     parts.append(_scores(grid, rows))
@@ -69,8 +69,8 @@ def _scores(grid: Grid, rows: Rows) -> str:
     legend = {
         "arm": "a compared configuration",
         "mIoU": "of the last checkpoint in %, mean ± standard deviation over the runs",
-        "resolvable": "the same over the classes that the resolution of the network can represent",
-        "published": "in the source",
+        "resolvable": "the same over the classes that the network's resolution can represent",
+        "published": "score in the source",
         "s/step": "seconds per training step",
         "MiB": "peak memory",
     }
@@ -81,16 +81,16 @@ def _scores(grid: Grid, rows: Rows) -> str:
 def _beside(grid: Grid) -> str:
     """Describe how the published scores relate to the runs."""
     changed = sorted({*grid.recipe, *grid.settings} - {"data", "out"})
-    text = "The published scores were measured in the sources' setting"
+    text = "The published scores were measured in the setting of their sources"
     if changed:
-        text += f"; these runs have another one (set: {', '.join(changed)}), so compare differences at most"
+        text += f"; these runs use a different one (set: {', '.join(changed)}), so compare differences only"
     cells = (Cell(arm, amount, 0) for arm in grid.plan.expected for amount in grid.amounts)
     brackets = any("(" in _published(grid, cell) for cell in cells)
-    return text + (". In brackets: the amount of labels that such a score is of." if brackets else ".")
+    return text + (". In brackets: the amount of labels for which a score was published." if brackets else ".")
 
 
 def _notes(grid: Grid, rows: Rows) -> list[str]:
-    """Return notes of the runs with their configurations, and notes on differing initial weights or code versions."""
+    """Return the runs' notes by configuration, and notes on differing initial weights or code versions."""
     arms_by_sentence: dict[str, dict[str, None]] = {}
     for cell in grid.cells:
         for sentence in rows[cell]["result"].get("notes", []) if cell in rows else []:
@@ -113,8 +113,8 @@ def _notes(grid: Grid, rows: Rows) -> list[str]:
     if few:
         points = 200 * statistics.median(score[f"{SCORE}_error"] for score in few)
         lines.append(
-            f"- Scores of {few[0]['images']} validation images: two standard errors over their choice are about "
-            f"{points:.1f} points (`--folds 5` validates on all labelled images)."
+            f"- Scores of {few[0]['images']} validation images: two standard errors over the choice of images are "
+            f"about {points:.1f} points (`--folds 5` validates on all labelled images)."
         )
     codes = [rows[cell].get("code") or {} for cell in grid.cells if cell in rows]
     versions = sorted({(code.get("commit") or "")[:12] or code.get("sources") or "not recorded" for code in codes})
@@ -151,13 +151,13 @@ def _pairs(grid: Grid, rows: Rows) -> str:
                 cells.append(interval([pair[0] - pair[1] for pair in scores if pair], grid.folds))
             table.append(cells)
     pairs = "pair" if unpaired == 1 else "pairs"
-    left_out = f"\n\nLeft out: {unpaired} {pairs} of runs with different initial weights." if unpaired else ""
+    left_out = f"\n\nExcluded: {unpaired} {pairs} of runs with different initial weights." if unpaired else ""
     single = f"\n\n{ONE_RUN}" if len(grid.repeats) == 1 else ""
     return _markdown(table) + left_out + single
 
 
 def _same_start(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Return whether two runs had equal initial weights, as far as recorded. Compares networks that both runs have."""
+    """Return whether two runs had equal initial weights, as far as recorded, in the networks that both have."""
     return all(first == second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
 
 

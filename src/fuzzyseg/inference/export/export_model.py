@@ -1,4 +1,4 @@
-"""Writing of an export: the model in one format, its card, and the result of the comparison."""
+"""Creation of an export folder: the model in one format, its card, and the result of the comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +28,10 @@ def fixed_size(predictor: Predictor, static: Size | None) -> Size | None:
     """Return the fixed input size, if any: `static`, `image_size`, or DPT's training crop. Raises DataError."""
     card = predictor.card
     if static is not None and card.image_size not in (None, static):
-        raise DataError(f"--static: found {static}; images are resized to {card.image_size} for this model")
+        raise DataError(f"--static: found {static}; this model resizes images to {card.image_size}")
     divisor = int(getattr(predictor.network, "divisor", 1))
     if static is not None and any(side % divisor for side in static):
-        raise DataError(f"--static: found {static[0]}x{static[1]}; the network takes multiples of {divisor}")
+        raise DataError(f"--static: found {static[0]}x{static[1]}; the network accepts multiples of {divisor}")
     return static or card.image_size or (card.crop if card.arch == "DPT" else None)
 
 
@@ -51,9 +51,9 @@ def export_model(
     not an earlier export; ExportError if a larger fraction differs. After an error, `out` is unchanged.
     """
     if out.exists() and not ((out / CARD_NAME).is_file() or (out.is_dir() and not any(out.iterdir()))):
-        raise DataError(f"{out}: is no earlier export and would be replaced; choose another --out")
+        raise DataError(f"{out}: is not an earlier export and would be overwritten; choose another --out")
     if not items:
-        raise DataError("there are no images to compare the export with PyTorch on; give --data DIR")
+        raise DataError("found no images to compare the export with PyTorch; give --data DIR")
     size = fixed_size(predictor, static)
     model = Deployed(predictor, size)
     with replacing_folder(out) as part:

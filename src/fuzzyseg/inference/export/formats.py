@@ -26,14 +26,14 @@ def metadata(model: Deployed, predictor: Predictor, minimum_size: list[int]) -> 
     """Return what users of the file need to know, as JSON strings by name."""
     card = predictor.card
     ranged = card.levels is not None and card.levels.low is not None
-    float_values = "the image files' own values" if ranged else "values in [0, 1]"
+    float_values = "the values of the image files" if ranged else "values in [0, 1]"
     values: dict[str, Any] = {
         **{name: value for name, value in asdict(card).items() if name not in ("record", "value_range")},
         "licences": (card.record or {}).get("licences"),
         "window": model.size,
         "least_size": minimum_size,
         "input": "uint8, 0 to 255" if model.dtype == torch.uint8 else f"float32, {float_values}",
-        "outputs": "logits, whose softmax gives the probabilities, and labels, both of the size of the input",
+        "outputs": "logits (their softmax gives the probabilities) and labels, both with the size of the input",
         "resizing": card.resizing,
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
@@ -79,7 +79,7 @@ def write_pt2(model: Deployed, predictor: Predictor, folder: Path) -> Run:
 
 
 def write_openvino(model: Deployed, predictor: Predictor, folder: Path) -> Run:
-    """Write model.xml and model.bin, converted from an ONNX file, also written. Returns a function that runs them."""
+    """Write model.onnx, and model.xml and model.bin converted from it. Returns a function that runs the latter."""
     require("openvino", extra=None)
     import openvino
 
@@ -129,4 +129,4 @@ def require(*packages: str, extra: str | None) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         command = f"pip install 'fuzzyseg[{extra}]'" if extra else f"pip install {' '.join(missing)}"
-        raise DataError(f"this export needs {', '.join(missing)}, not installed here: {command}")
+        raise DataError(f"this export needs {', '.join(missing)}, which is not installed: {command}")

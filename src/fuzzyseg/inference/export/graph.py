@@ -16,8 +16,8 @@ INPUT, OUTPUTS = "image", ("logits", "labels")
 class Deployed(nn.Module):
     """A network with the pre- and postprocessing of `Predictor`, for one whole image and one view.
 
-    Input: image values (B,Cin,H,W). uint8 for a model of 8-bit images, otherwise float32: file values if the card's
-    `levels` give a range, else values in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature so that
+    Input: image values (B,Cin,H,W), uint8 for a model of 8-bit images, otherwise float32: as stored in the file if the
+    card's `levels` give a range, or in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature so that
     their softmax gives calibrated probabilities, and labels (B,H,W) uint8.
     """
 
@@ -81,9 +81,9 @@ class Deployed(nn.Module):
         try:
             with torch.no_grad(), evaluating(self):
                 return torch.export.export(self, (self.example(),), dynamic_shapes=(dynamic,), strict=False)
-        except Exception as error:  # of many kinds, none of them public
+        except Exception as error:  # of many types, none of them public
             reason = " ".join(str(error).split())[:300]
-            advice = "give --static HxW, a size that it is used at" if self.size is None else "it has no export"
+            advice = "give --static HxW, the size at which it is used" if self.size is None else "it cannot be exported"
             raise ValueError(f"torch.export cannot trace the network ({reason}); {advice}") from error
 
 

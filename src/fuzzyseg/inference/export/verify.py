@@ -53,7 +53,7 @@ class Agreement:
 
 
 def compare(predictor: Predictor, model: Deployed, run: Run, items: Sequence[Item], minimum: Size) -> Agreement:
-    """Compare `run` with `predictor` on images: whole ones and crops, resized ones, or windows."""
+    """Compare `run` with `predictor` on images, using the parts from `_parts`."""
     images, equal, pixels, largest, worst = 0, 0, 0, 0.0, (-1.0, "")
     sizes: dict[Size, None] = {}
     for number, item in enumerate(items):
@@ -87,7 +87,7 @@ def _values(predictor: Predictor, path: Path) -> tuple[Tensor, Tensor]:
 def _parts(
     predictor: Predictor, model: Deployed, raw: Tensor, known: Tensor, minimum: Size, *, crops: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield equal parts of both: whole and crops of 3/4 and 1/2; for a fixed size, windows or the resized image."""
+    """Yield corresponding parts: whole images and crops of 3/4 and 1/2; for a fixed size, windows or resized images."""
     height, width = raw.shape[-2:]
     if model.size is None:
         for factor in (1.0, 0.75, 0.5) if crops else (1.0,):

@@ -65,7 +65,7 @@ def _coco(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
-    """Write labelme/NAME.json, with one polygon per connected region and a relative image path. Yields as `_coco`."""
+    """Write labelme/NAME.json, with one polygon per connected region and a relative image path. Yields like `_coco`."""
 
     def add(file: Path, path: Path, name: str, mask: Pixels) -> None:
         target = out / "labelme" / f"{name}.json"
@@ -84,7 +84,7 @@ def _labelme(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
-    """Write cvat.zip, a "Segmentation mask 1.1" archive of coloured masks. Yields as `_coco`.
+    """Write cvat.zip, a "Segmentation mask 1.1" archive of coloured masks. Yields like `_coco`.
 
     A class named background is black, following CVAT; otherwise void is.
     """
@@ -120,7 +120,7 @@ def _cvat(out: Path, card: ModelCard) -> Iterator[Add]:
 
 @contextmanager
 def _label_studio(out: Path, card: ModelCard) -> Iterator[Add]:
-    """Write labelstudio.json: one task per image, with one predicted brush region per class. Yields as `_coco`.
+    """Write labelstudio.json: one task per image, with one predicted brush region per class. Yields like `_coco`.
 
     For a labelling configuration with `<BrushLabels name="label" toName="image">` and `<Image name="image"
     value="$image"/>`; the image URL is its path below the folder that Label Studio serves as local files.

@@ -1,4 +1,4 @@
-"""The prediction for some rows of an image, from which all outputs are computed."""
+"""Predictions for a band of image rows, from which all outputs are computed."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ from fuzzyseg.losses.fpl.options import FPLOptions
 
 @dataclass(frozen=True)
 class Fuzzy:
-    """The fuzzy positive set (Alg. 1): threshold T in (0, 1], and the options of the loss."""
+    """Settings of the fuzzy positive set (Alg. 1): threshold T in (0, 1], and the options of the loss."""
 
     threshold: float = 0.9
     options: FPLOptions = field(default_factory=FPLOptions)
@@ -28,7 +28,7 @@ class Band:
     """Rows of an image, at the size of its file.
 
     box: y0, x0, y1, x1. labels: (rows,W) int64. probabilities: (C,rows,W) float32; None unless an output needs them.
-    image: (rows,W,channels), with an additional last band of known pixels if data can be missing; None unless needed.
+    image: (rows,W,channels), with an extra last channel of known pixels if data can be missing; None unless needed.
     encoded: write masks in the encoding of the training masks.
     """
 

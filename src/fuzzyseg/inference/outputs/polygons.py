@@ -17,7 +17,7 @@ Ring = NDArray[np.float64]
 def check_polygons() -> None:
     """Raise DataError if rasterio is not installed."""
     if find_spec("rasterio") is None:
-        raise DataError("polygons are traced by rasterio: pip install 'fuzzyseg[geo]'; cvat and labelstudio need none")
+        raise DataError("polygons need rasterio: pip install 'fuzzyseg[geo]'; cvat and labelstudio do not")
 
 
 def polygons(mask: Pixels, leave_out: list[int]) -> Iterator[tuple[int, Ring]]:
@@ -57,7 +57,7 @@ def _bridged(ring: Ring, holes: list[Ring]) -> Ring:
 def through_centres(ring: Ring) -> Ring:
     """Return a ring through the centres of the region's outermost pixels, which have integer coordinates.
 
-    It denotes the region for tools that include the pixels under the outline, such as LabelMe.
+    It represents the region in tools that include the pixels under the outline, such as LabelMe.
     """
     step = np.sign(np.roll(ring, -1, 0) - ring)
     bridge = (ring[:, 0] % 1 == 0.5) & (step[:, 0] == 0)

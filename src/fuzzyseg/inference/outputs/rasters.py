@@ -47,7 +47,7 @@ class Raster(NamedTuple):
 
 
 def colours_of(card: ModelCard) -> list[Colour]:
-    """Return the colours of the classes: those of the card, otherwise distinct ones."""
+    """Return the class colours: the card's or, if it has none, distinct default colours."""
     return card.colours or class_colours(len(card.classes))
 
 
@@ -56,7 +56,7 @@ def _mask(band: Band) -> Pixels:
         return band.mask
     array = encode_labels(band.mask, band.card.encoding, band.card.ignore_index, Path("--encoded"))
     if array.dtype != "uint8":
-        raise DataError(f"the training masks have values up to {array.max()}; expected up to 255: leave --encoded out")
+        raise DataError(f"the training masks have values up to {array.max()}; expected at most 255: omit --encoded")
     return array
 
 
@@ -117,7 +117,7 @@ def georeference(path: Path) -> Georeference | None:
 
 
 def is_georeferenced(path: Path) -> bool:
-    """Whether a file has TIFF tags of a pixel scale, transform or coordinate system; needs no rasterio."""
+    """Return whether a file has TIFF tags for pixel scale, transform or coordinate system; does not need rasterio."""
     with suppress(DataError), decoding(path), path.open("rb") as file:
         return not {33550, 34264, 34735}.isdisjoint(getattr(open_header(file), "tag_v2", ()))
     return False
@@ -129,7 +129,7 @@ def opened_raster(
 ) -> Iterator[Write]:
     """Yield a function that writes a band to its output files. They replace older files on exit.
 
-    path: the file without suffix, or the folder for `many` files. geo: write GeoTIFF with this georeference, else PNG.
+    path: the file without suffix, or the folder for `many` files. geo: georeference of the GeoTIFF to write; None: PNG.
     """
     _, pixels, _, many = RASTERS[kind]
     palette = card.colours if kind == "mask" and not encoded else None
@@ -185,7 +185,7 @@ def _png(path: Path, size: Size, palette: list[Colour] | None, shown: bool) -> I
 
 
 def _legend(pixels: NDArray[np.int64], card: ModelCard, width: int) -> Pixels:
-    """Return a legend of the classes that occur, with colours and shares, largest first."""
+    """Return a legend of the classes that occur, with colours and area fractions, largest first."""
     colours = colours_of(card)
     entries = [
         (f"{'no data' if label == VOID else card.classes[label]} {100 * pixels[label] / pixels.sum():.1f} %", label)

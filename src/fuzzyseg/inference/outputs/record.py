@@ -21,7 +21,7 @@ Line = dict[str, Any]
 
 
 class Record:
-    """The file predictions.jsonl: a line with `how`, then lines per image, of which the last one is valid.
+    """The file predictions.jsonl: a line with `how`, then one or more lines per image, the last of which is valid.
 
     An image that is incomplete or failed has no `outputs`; its line means that files of its name may be replaced. Each
     of several processes appends to a separate file; `gather` merges them. A truncated line is ignored: its image is
@@ -29,7 +29,7 @@ class Record:
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
-        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: drop outputs."""
+        """Read the lines in `out`. Raises DataError with `advice` if their `how` differs. overwrite: ignore outputs."""
         self.out, self._how = out, json.loads(json.dumps({"how": how}))  # tuples become lists
         lines = [line for path in self._files() for line in _read(path)]
         forgotten: Line = {"outputs": {}} if overwrite else {}

@@ -59,7 +59,7 @@ class FPLOptions:
         check_choice("weight", self.weight, get_args(WeightKind))
         check_choice("variant", self.variant, get_args(Variant))
         if self.k_cap is not None and not _is_count(self.k_cap):
-            raise ValueError(f"k_cap: found {self.k_cap!r}, expected None or an integer of at least 1")
+            raise ValueError(f"k_cap: found {self.k_cap!r}, expected None or an integer >= 1")
         if self.rule not in ("n-1", "n", "continuous") and not _is_count(self.rule):
             raise ValueError(f"rule: found {self.rule!r}, expected 'n-1', 'n', 'continuous' or an integer K >= 1")
         if not self.a > 0:
@@ -81,7 +81,7 @@ class FPLOptions:
         return min(default if self.k_cap is None else self.k_cap, classes - 1)
 
     def continuous(self, classes: int) -> bool:
-        """Whether memberships can be fractional: with the continuous rule, unless K is always 1."""
+        """Return whether memberships can be fractional: the rule is continuous and K is not always 1."""
         return self.rule == "continuous" and self.cap(classes) > 1
 
     def weight_of(self, inside: Tensor, q: Tensor, k: Tensor) -> Tensor:

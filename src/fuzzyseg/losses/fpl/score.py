@@ -7,7 +7,7 @@ from fuzzyseg.losses.base import at_least_fp32, check_logits, check_map, full_pr
 
 
 def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
-    """Return the gradient on the true class g over the sum of gradients on the positives: (B,*spatial) in [-1, 1].
+    """Return the true class g's gradient divided by the sum over all positives: (B,*spatial) in [-1, 1].
 
     This is Eq. 12 in closed form. If g is a member, the score is the softmax of -z over the members, at g (the loss
     increases the true class); otherwise it is minus the softmax of z over the other classes, at g (the loss decreases

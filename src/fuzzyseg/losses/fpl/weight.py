@@ -1,4 +1,4 @@
-"""Pixel weights (Eq. 11 and 16 of the FPL paper), as curves and computed from the teacher's logits."""
+"""Pixel weights (Eq. 11 and 16 of the FPL paper): the curves, and the weights of given teacher logits."""
 
 import torch
 from torch import Tensor

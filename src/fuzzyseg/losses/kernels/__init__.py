@@ -1,6 +1,6 @@
 """Fast implementations ("forms") of the losses `fuzzy` and `hard`.
 
-| form | used | file |
+| form | when used | file |
 | --- | --- | --- |
 | `reference` | on other devices, and for mixed precisions | `fpl/reference.py`, `pseudo_label.py` |
 | `chunked` | on CPU and CUDA | `chunked.py` |

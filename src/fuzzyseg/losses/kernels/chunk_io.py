@@ -1,11 +1,11 @@
-"""Chunked reading of logits and writing of their gradient, with bilinear upsampling if the sizes differ.
+"""Chunk-wise access to logits and their gradient, with bilinear upsampling if the sizes differ.
 
 Chunks are (C,P) tensors in the compute precision: P pixels of one image in row-major order.
 
-Logits whose size differs from the loss's are upsampled in bands of rows, first along x, then along y, so that they are
-never in memory at full resolution as a whole. The gradient is the adjoint, computed by products with the same weights
-in a fixed order, and hence deterministic. The weights equal those of `torch.nn.functional.interpolate` in the same
-precision.
+Logits whose size differs from the loss's are upsampled in bands of rows, first along x, then along y, so that the
+full-resolution logits are never in memory as a whole. The gradient is the adjoint, computed by products with the same
+weights in a fixed order, and hence deterministic. The weights equal those of `torch.nn.functional.interpolate` in the
+same precision.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Chunked losses in plain torch: the only tensor of the logits' size is their gradient.
 
-A chunk (C,P) stays in the cache during the whole computation, which uses `cpu` on the CPU and `no_sync`, which does not
-synchronise with the host, on other devices.
+A chunk (C,P) stays in the cache during the whole computation, which is implemented in `cpu` for the CPU and in
+`no_sync`, without host synchronisation, for other devices.
 """
 
 from collections.abc import Callable

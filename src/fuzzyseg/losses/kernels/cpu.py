@@ -1,11 +1,12 @@
 """Losses of one chunk of pixels (C,P) on the CPU: maps (P,), and the gradient in `out` (C,P).
 
-Masks are floating point, since comparisons that write bool are several times slower on the CPU. A chunk is first
-computed with K = 1 everywhere, which needs only the two largest probabilities. Pixels whose K may be larger are
-gathered, computed for any K and written back; if they are the majority, the whole chunk is computed for any K.
+Masks are floating point, since comparisons that write bool are several times slower on the CPU. The loss of a
+chunk is first computed assuming K = 1, which needs only the two largest probabilities. Pixels whose K may be larger are
+gathered, recomputed by the general algorithm and written back; if they are the majority, the general algorithm handles
+the whole chunk.
 
-Loss and gradient, Eq. 7 and 8, are in closed form. Let Y be the positives, c the class with fractional membership f
-(continuous rule only), and e = exp(z) up to a factor per pixel. Then, with c in neither sum,
+The loss and its gradient (Eq. 7 and 8) have closed forms. Let Y be the positives, c the class with fractional
+membership f (continuous rule only), and e = exp(z) up to a factor per pixel. Then, with c in neither sum,
 
     x = log( sum over Y of 1/e * (sum outside Y of e + (1 - f) e_c) + f / e_c * sum outside Y of e ),   L = softplus(x)
 
@@ -135,7 +136,7 @@ def _one_positive(
     *,
     cross_entropy: bool,
 ) -> Pixels:
-    """Compute Eq. 9 for K = 1: cross entropy times the weight. first, second: the two largest p, not equal."""
+    """Compute Eq. 9 for K = 1: cross entropy times the weight. first, second: the two largest p, which must differ."""
     one = torch.ones_like(first)
     weight = options.weight_of(first, second, one)
     marks = torch.eq(p, first, out=torch.empty_like(p))

@@ -115,7 +115,7 @@ def first_class(marks: Tensor) -> Tensor:
 
 
 def only_class(marks: Tensor) -> Tensor:
-    """Return the same as `first_class` for columns with at most one 1, by a matrix product, which is much faster."""
+    """Compute `first_class` for columns with at most one 1, by a matrix product, which is much faster."""
     return (torch.arange(len(marks), dtype=marks.dtype, device=marks.device) @ marks).long()
 
 

@@ -3,7 +3,7 @@
 The forward op writes the gradient of the mean, or of each pixel's loss in a map; the backward pass multiplies it in
 place by the incoming gradient. For resized logits the gradient is a sum over pixels, which cannot be weighted
 afterwards. The forward op therefore assumes that a mean over `valid` follows, as in every method, and the backward op
-recomputes the chunks only if the incoming gradient is a different one. torch.compile treats each op as one node.
+recomputes the chunks only if the incoming gradient shows otherwise. torch.compile treats each op as one node.
 """
 
 import os
@@ -252,8 +252,8 @@ class _Once(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *gradient: Tensor) -> Any:
         """Raise RuntimeError instead of returning a wrong second derivative."""
         raise RuntimeError(
-            "the fast form of the pseudo-label losses has no second derivative; "
-            "set the environment variable FUZZYSEG_KERNEL=reference for the readable form, which has"
+            "the fast form of the pseudo-label losses has no second derivative; set the environment variable "
+            "FUZZYSEG_KERNEL=reference to use the reference form, which has one"
         )
 
 

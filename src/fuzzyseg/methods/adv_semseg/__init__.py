@@ -42,10 +42,10 @@ class AdvSemSegConfig(MethodConfig):
     labelled_weight: float = setting(0.01, "published commands", "Adversarial weight, labelled (code: 0.1).", ge=0)
     unlabelled_weight: float = setting(0.001, "authors' code", "Adversarial weight, unlabelled.", ge=0)
     self_weight: float = setting(0.1, "paper", "Weight of the self-taught term.", ge=0)
-    self_start: float = setting(0.25, "paper, 5000 of 20000", "Fraction of the run before that term.", ge=0, le=1)
-    threshold: float = setting(0.2, "paper", "Least discriminator output of a self-taught pixel.", ge=0, le=1)
+    self_start: float = setting(0.25, "paper, 5000 of 20000", "Fraction of the run before self-training.", ge=0, le=1)
+    threshold: float = setting(0.2, "paper", "Minimum discriminator output of a self-taught pixel.", ge=0, le=1)
     discriminator_width: int = setting(64, "paper", "Channels of the discriminator's first layer.", ge=1)
-    discriminator_lr: float = setting(1e-4, "paper", "Adam's learning rate for it, times the run's schedule.", gt=0)
+    discriminator_lr: float = setting(1e-4, "paper", "Its Adam learning rate, times the run's schedule.", gt=0)
 
 
 class AdvSemSeg(Method):
@@ -91,7 +91,7 @@ class AdvSemSeg(Method):
         self_taught = self.pixel_loss(z_free, z_free.detach(), size=free.size, valid=free.valid, progress=progress)
         started = progress.step >= round(config.self_start * progress.total)
 
-        # The discriminator's own loss
+        # The discriminator's loss
         fake = adversarial_loss(self.discriminator(torch.cat([p, p_free]).detach()), real=False)
         loss_fake = masked_mean(fake, torch.cat([known, free.valid]))
         genuine = adversarial_loss(self.discriminator(one_hot(real.mask, p.shape[1])), real=True)

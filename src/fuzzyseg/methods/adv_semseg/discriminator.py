@@ -11,7 +11,7 @@ class Discriminator(nn.Module):
     """Map probabilities or one-hot labels (B,C,H,W) to logits (B,1,H,W), which are high for ground-truth label maps.
 
     W.-C. Hung et al., BMVC 2018: five 4x4 convolutions with stride 2 and LeakyReLU between them, without normalisation;
-    the output at stride 32 is upsampled to the input's size. Axes shorter than `smallest` are first enlarged to it, so
+    the output at stride 32 is upsampled to the input's size. Sides shorter than `smallest` are first enlarged to it, so
     that the last convolution's input is not too small.
     """
 

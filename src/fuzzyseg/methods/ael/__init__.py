@@ -42,37 +42,37 @@ from fuzzyseg.ops.sample_rng import uniform
 class AELConfig(MethodConfig):
     """Settings of AEL."""
 
-    unsupervised_weight: float = setting(1.0, "paper", "alpha (0.5 to 2 in the paper's ablation).", ge=0)
-    labelled_too: bool = setting(True, "authors' code", "Consistency term on labelled images, too.")
+    unsupervised_weight: float = setting(1.0, "paper", "alpha: weight of the loss (paper: 0.5 to 2).", ge=0)
+    labelled_too: bool = setting(True, "authors' code", "Also apply the consistency term to labelled images.")
     decay: float = setting(0.99, "authors' code", "Decay of the teacher, after a warm-up 1 - 1/(step + 1).", ge=0, lt=1)
     gamma: float = setting(2.0, "paper", "Dynamic re-weighting: power of the confidence; 0: off.", ge=0)
     beta: float = setting(1.0, "authors' code", "Equalisation sampling: power of the rate; 0: off.", ge=0)
     normalise: Literal["image", "batch"] = setting(
-        "image", "paper, Eq. 12", "Weights sum to 1 over each image, or over the batch as in the authors' code."
+        "image", "paper, Eq. 12", "Weights sum to 1 over each image, or over the batch as in the authors' code (batch)."
     )
-    threshold: float = setting(0.0, "paper", "Least confidence of a trained pixel (code: 0.7 on VOC).", ge=0, le=1)
+    threshold: float = setting(0.0, "paper", "Minimum confidence of a trained pixel (code: 0.7 on VOC).", ge=0, le=1)
     confidence: Literal["keep", "drop"] | None = setting(
         None,
         "ours",
-        "Keep or drop the threshold; None: keep with the hard loss, else drop. Re-weighting and sampling stay either "
-        "way. From 0.95 on, for T up to 0.95, FPL is cross entropy but for a weight of 0.986 to 1.",
+        "Keep or drop the threshold; None: keep with the hard loss, else drop. Re-weighting and sampling are not "
+        "affected. From 0.95, for T up to 0.95, FPL is cross entropy except for a weight of 0.986 to 1.",
     )
     memory: float = setting(0.999, "paper", "tau: decay of the confidence bank, after a warm-up.", ge=0, lt=1)
     absent: Literal["decay", "stay"] = setting(
-        "decay", "authors' code", "A class absent from a step counts as confidence 0, or stays as it is."
+        "decay", "authors' code", "A class absent from a step counts as 0 (decay) or is unchanged (stay)."
     )
     copy_paste: bool = setting(True, "paper", "Adaptive copy-paste of labelled classes.")
     copy_paste_classes: int = setting(3, "paper", "Classes drawn for each image (1 in the authors' code on VOC).", ge=1)
-    copy_paste_probability: float = setting(0.5, "authors' code", "Fraction of images with a paste.", ge=0, le=1)
+    copy_paste_probability: float = setting(0.5, "authors' code", "Fraction of images with pasted classes.", ge=0, le=1)
     copy_paste_power: float = setting(1.0, "paper", "Classes are drawn by softmax((1 - confidence)^power).", gt=0)
     copy_paste_exclude: tuple[int, ...] = setting(
-        (), "paper", "Classes never pasted (authors' code: 0, 1, 2, 8, 10, the large classes of Cityscapes)."
+        (), "paper", "Classes that are never pasted (authors' code: 0, 1, 2, 8, 10, the large classes of Cityscapes)."
     )
-    adaptive_mix: bool = setting(True, "paper", "Adaptive CutMix; false: any image, half of the area.")
-    mix_area: float = setting(0.005, "authors' code, Cityscapes", "Least area of a paste (VOC: 0.03).", ge=0, lt=1)
-    bank_area: float = setting(0.01, "authors' code, Cityscapes", "Least area of a class (VOC: 0.03).", ge=0, lt=1)
+    adaptive_mix: bool = setting(True, "paper", "Adaptive CutMix; false: any image, half its area.")
+    mix_area: float = setting(0.005, "authors' code, Cityscapes", "Minimum area of a paste (VOC: 0.03).", ge=0, lt=1)
+    bank_area: float = setting(0.01, "authors' code, Cityscapes", "Minimum area of a class (VOC: 0.03).", ge=0, lt=1)
     padding: Literal["ignore", "zero"] = setting(
-        "ignore", "ours", "ignore: not trained on; zero: has label 0 and is trained on, as in the authors' code."
+        "ignore", "ours", "Padded pixels. ignore: not used; zero: used with label 0, as in the authors' code."
     )
 
 
@@ -83,8 +83,8 @@ class AEL(Method):
     config: AELConfig
     paper_loss = ("hard", {})
     paper = "AEL, Hu et al., NeurIPS 2021"
-    cost = "two networks: 2 forwards with gradient, 3 without; parts of the pasted image found on the CPU"
-    keeps = "the average of the weights; the confidence in each class (C); which unlabelled image shows which (C, N)"
+    cost = "two networks: 2 forwards with gradient, 3 without; parts of the pasted image computed on the CPU"
+    keeps = "average of the weights; confidence of each class (C); which unlabelled images contain which class (C, N)"
 
     class_confidence: Tensor
     seen: Tensor
@@ -209,7 +209,10 @@ class AEL(Method):
         self.seen.zero_()
 
     def draw_weights(self, stream: str) -> Tensor | None:
-        """Sample partners by class, softmax(1 - confidence), then uniformly among its images, or all if it has none."""
+        """Return the partner's sampling weights: softmax(1 - confidence) over classes, uniform over a class's images.
+
+        A class without images uses all images.
+        """
         if stream != "partner" or not self.config.adaptive_mix:
             return None
         shown = self.shown.float()

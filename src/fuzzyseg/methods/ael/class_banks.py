@@ -1,4 +1,4 @@
-"""AEL's banks of the confidence in each class and of the images that contain it; identical on every process.
+"""AEL's banks: the confidence in each class, and the images that contain it. They are identical on every process.
 
 H. Hu et al., NeurIPS 2021 (Eq. 4, 7).
 """
@@ -10,9 +10,9 @@ from fuzzyseg.ops import distributed
 
 
 def class_confidence(logits: Tensor, mask: Tensor) -> Tensor:
-    """Return the sum of the true class's probability, and the number of pixels, for each class: (2,C), fp32.
+    """Return each class's probability, summed over its pixels, and its number of pixels: (2,C), fp32.
 
-    logits (B,C,H,W), without gradient; mask (B,H,W) int64, whose values outside the classes (255) are ignored.
+    logits (B,C,H,W), without gradient; mask (B,H,W) int64, whose values that are not classes (255) are ignored.
     """
     classes = logits.shape[1]
     with torch.no_grad():
@@ -35,14 +35,14 @@ def moved(bank: Tensor, sums: Tensor, decay: float, *, absent: bool) -> Tensor:
 
 
 def area_of_classes(labels: Tensor, classes: int) -> Tensor:
-    """Count the pixels of each class in each image: (B,C), fp32. labels (B,H,W) int64; non-classes are ignored."""
+    """Count the pixels of each class in each image: (B,C), fp32. labels (B,H,W) int64; other values are ignored."""
     known = ((labels >= 0) & (labels < classes)).flatten(1)
     index = torch.where(known, labels.flatten(1), 0)
     return known.new_zeros(len(labels), classes, dtype=torch.float32).scatter_add_(1, index, known.float())
 
 
 def noted(bank: Tensor, index: Tensor, shows: Tensor) -> Tensor:
-    """Return `bank` (C,N) bool, class by image, with the columns of the images seen on any process replaced.
+    """Return `bank` (C,N) bool, class by image, with the columns of the images seen on any process updated.
 
     index (B,): indices of the images seen on this process; shows (B,C) bool: the classes in each of them. An image seen
     twice gets the union of its classes.

@@ -15,11 +15,11 @@ def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
 
 
 def component_masks(labels: Tensor, classes: Tensor, seeds: Tensor, *, smallest: float) -> tuple[Tensor, Tensor]:
-    """Return masks (B,H,W) bool, True in a connected component's bounding box, and whether there is one (B,).
+    """Return masks (B,H,W) bool, True in a connected component's bounding box, and whether one was found (B,).
 
     The component (8-connected) of classes[i] in labels[i] is sampled uniformly from those larger than the fraction
     `smallest` of the image; if there is none, the mask is empty. labels (B,H,W) and classes (B,): values below 0 or
-    above 254 mean no class. seeds: (B,) int64 on the CPU, like the results. Synchronises with a GPU, since components
+    above 254 are not classes. seeds: (B,) int64 on the CPU, like the results. Synchronises with a GPU, since components
     are found on the CPU.
     """
     from scipy import ndimage  # slow to import

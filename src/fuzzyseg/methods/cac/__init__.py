@@ -1,8 +1,8 @@
 """Semi-supervised Semantic Segmentation with Directional Context-aware Consistency (CAC).
 
 X. Lai, Z. Tian, L. Jiang, S. Liu, H. Zhao, L. Wang, J. Jia, CVPR 2021. Two crops of an unlabelled image overlap. Each
-position in the overlap is seen in two contexts, and its two features should be the same: InfoNCE pulls the less
-confident one towards the more confident one. Negatives are positions with another predicted class.
+position in the overlap is seen in two contexts, and its two features should agree: InfoNCE pulls the less confident
+one towards the more confident one. Negatives are positions with a different predicted class.
 
 FPL does not apply, because no loss trains class scores on a pseudo label. `fuzzy_negatives` is our addition: negatives
 are positions whose fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjoint from the anchor's. With K = 1 this
@@ -32,8 +32,8 @@ from fuzzyseg.networks.heads import decoder_channels, pooled_cells, projector
 from fuzzyseg.ops.resize import whole_cells
 
 _REASON = (
-    "does not apply: no term of this method trains class scores on pseudo labels, which only choose the negatives; "
-    "method.fuzzy_negatives=true lets FPL's sets choose them, or leave the loss out"
+    "does not apply: this method trains no class scores on pseudo labels, which only select the negatives; to select "
+    "them by FPL's sets, set method.fuzzy_negatives=true; otherwise omit --loss"
 )
 _COLOURS = WeakStrong(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_sigma=(0.1, 1.1))  # 5x5 at most
 
@@ -43,14 +43,14 @@ class CACConfig(MethodConfig):
 
     unsupervised_weight: float = setting(0.1, "authors' code", "lambda.", ge=0)
     temperature: float = setting(0.1, "authors' code", "tau.", gt=0)
-    confidence: float = setting(0.75, "authors' code", "gamma: least confidence of a positive.", ge=0, le=1)
-    start: float = setting(1 / 16, "authors' code, 5 of 80 epochs", "Fraction of the run without contrast.", ge=0, lt=1)
-    bank_steps: int = setting(3, "authors' code, VOC R101", "Steps that give negatives (R50: 2, Cityscapes: 1).", ge=1)
-    negatives: int | None = setting(None, "authors' code", "Negatives per image and crop; None: all cells.", ge=1)
+    confidence: float = setting(0.75, "authors' code", "gamma: minimum confidence of a positive.", ge=0, le=1)
+    start: float = setting(1 / 16, "authors' code, 5 of 80 epochs", "Fraction of the run before contrast.", ge=0, lt=1)
+    bank_steps: int = setting(3, "authors' code, VOC R101", "Steps kept for negatives (R50: 2, Cityscapes: 1).", ge=1)
+    negatives: int | None = setting(None, "authors' code", "Negatives per image and crop; None: all its cells.", ge=1)
     width: int = setting(128, "authors' code", "Channels of the projected features.", ge=2)
-    cell: int = setting(8, "authors' code", "Cell side in pixels: a multiple of the stride, or at least that.", ge=1)
-    fuzzy_negatives: bool = setting(False, "ours", "Negatives share no class of FPL's sets with the anchor.")
-    fuzzy_threshold: float = setting(0.9, "FPL paper", "T of the fuzzy sets.", gt=0, le=1)
+    cell: int = setting(8, "authors' code", "Side of a cell in pixels: at least the stride, or a multiple.", ge=1)
+    fuzzy_negatives: bool = setting(False, "ours", "Use only negatives whose FPL sets share no class with the anchor.")
+    fuzzy_threshold: float = setting(0.9, "FPL paper", "Threshold T of the fuzzy sets.", gt=0, le=1)
 
 
 class _Cells(NamedTuple):
@@ -70,8 +70,8 @@ class CAC(Method):
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(PIXEL_LOSSES, _REASON)
     paper = "CAC, Lai et al., CVPR 2021"
     fuzzy = "does not apply"
-    cost = "one network and a projector (.1 M parameters), 3 forwards with gradient; a contrast of all cells"
-    keeps = "the features of 3 steps, 128 numbers per cell of 8x8 pixels"
+    cost = "one network and a projector (0.1 M parameters), 3 forwards with gradient; a contrast of all cells"
+    keeps = "features of 3 steps, 128 numbers per cell of 8x8 pixels"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def meeting_cells(boxes: Tensor, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the second crop's index at each position of the first, and whether there is one: (B,n) each, n = h w.
+    """Return the index of each first-crop position in the second crop, and whether it exists: (B,n) each, n = h w.
 
     boxes (B,2,4): y0,x0,y1,x1 of both crops; size: (H,W) of a crop; grid: (h,w). The match is exact if the crops'
     offset is a multiple of the distance between positions; otherwise it is the position whose area contains the centre.

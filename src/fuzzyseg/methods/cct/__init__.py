@@ -39,7 +39,7 @@ from fuzzyseg.ops.gradient import adversarial_direction, small_differences
 class CCTConfig(MethodConfig):
     """Settings for CCT."""
 
-    unsupervised_weight: float | None = setting(None, "paper; ours", "lambda; None: 30, with a pixel loss 1.", ge=0)
+    unsupervised_weight: float | None = setting(None, "paper; ours", "lambda; None: 30, or 1 with a pixel loss.", ge=0)
     ramp_share: float = setting(0.1, "paper", "Fraction of the run over which lambda grows.", ge=0, le=1)
     decoders: tuple[NonNegativeInt, ...] = setting(
         (2, 6, 6, 2, 2, 6, 6), "paper",
@@ -47,9 +47,9 @@ class CCTConfig(MethodConfig):
         "kept), F-Drop and F-Noise (0 and six times 2 in the port).", min_length=7, max_length=7,
     )  # fmt: skip
     dropout: float = setting(0.5, "authors' code", "Fraction of channels that dropout zeroes.", ge=0, lt=1)
-    cutout: float = setting(0.4, "authors' code", "Side of G-Cutout's box over that of the region.", gt=0, lt=1)
+    cutout: float = setting(0.4, "authors' code", "Side of G-Cutout's box divided by that of the region.", gt=0, lt=1)
     drop_range: Shares = setting((0.7, 0.9), "authors' code", "Range of F-Drop's threshold u (from 0.6 in the paper).")
-    noise: float = setting(0.3, "paper", "Limit of F-Noise's uniform noise.", gt=0)
+    noise: float = setting(0.3, "paper", "Bound of F-Noise's uniform noise.", gt=0)
     radius: float = setting(2.0, "authors' code", "epsilon: L2 norm of adversarial offsets.", gt=0)
     probe: float = setting(1.0, "ours", "xi: L2 norm of the probe (the authors' 1e-6 is lost in fp32).", gt=0)
     annealed: float | None = setting(
@@ -72,7 +72,7 @@ class CCT(Method):
     paper = "CCT, Ouali et al., CVPR 2020"
     fuzzy = "variant"
     shares_forward = True
-    cost = "one network, 2 forwards; 30 heads of a 1x1 convolution (.2 M parameters), their predictions at image size"
+    cost = "one network, 2 forwards; 30 heads of a 1x1 convolution (0.2 M parameters), their predictions at image size"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)

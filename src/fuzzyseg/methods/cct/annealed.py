@@ -1,4 +1,4 @@
-"""Annealed cross entropy, which excludes confident, correct labelled pixels, and fewer of them over time."""
+"""Annealed cross entropy, which excludes labelled pixels that are confidently correct, and fewer over time."""
 
 import math
 
@@ -19,7 +19,7 @@ def annealed_threshold(step: int, total: int, classes: int, *, end: float = 0.9,
 
 
 def annealed_mask(logits: Tensor, mask: Tensor, eta: float) -> Tensor:
-    """Return mask (B,H,W) int64 with 255 where the true class's probability is at least eta. logits (B,C,h,w)."""
+    """Return `mask` (B,H,W) int64, set to 255 where the true class's probability is at least eta. logits (B,C,h,w)."""
     with torch.no_grad(), full_precision(logits.device):
         p = torch.softmax(at_size(logits, mask.shape[1:]), 1)
         true = p.gather(1, torch.where(mask == VOID, 0, mask).unsqueeze(1)).squeeze(1)

@@ -8,7 +8,7 @@ from fuzzyseg.ops.resize import nearest_cells
 
 
 def feature_noise(features: Tensor, limit: float) -> Tensor:
-    """Apply F-Noise: multiply by 1 + n, n uniform in [-limit, limit] per channel and position, equal for all images."""
+    """Apply F-Noise: multiply by 1 + n, n uniform in [-limit, limit] per channel and position, shared by all images."""
     return features * (1 + torch.empty_like(features[:1]).uniform_(-limit, limit))
 
 

@@ -39,17 +39,17 @@ class GCTConfig(MethodConfig):
     """Settings of GCT."""
 
     unsupervised_weight: float | None = setting(
-        None, "paper; ours", "Weight of the consistency; None: 100 (paper, mean over classes), pixel loss 1.", ge=0
+        None, "paper; ours", "Consistency weight; None: 100 (paper, mean over classes), or 1 with a pixel loss.", ge=0
     )
     correction_weight: float = setting(1.0, "paper", "Weight of the flaw correction.", ge=0)
     detector_weight: float = setting(10.0, "authors' scripts", "Weight of the detector's loss.", ge=0)
-    ramp_share: float = setting(0.1, "authors' scripts", "Fraction of the run with growing consistency.", ge=0, le=1)
-    xi: float = setting(0.6, "paper", "Flaw from which a pixel is bad.", gt=0, lt=1)
-    clip: float = setting(0.1, "authors' code", "Images whose largest flaw is at most this have none.", ge=0)
-    mu: float = setting(0.5, "paper", "Scale of the detector's target, without effect once stretched.", gt=0, le=1)
+    ramp_share: float = setting(0.1, "authors' scripts", "Fraction of the run with a growing weight.", ge=0, le=1)
+    xi: float = setting(0.6, "paper", "Minimum flaw of a bad pixel.", gt=0, lt=1)
+    clip: float = setting(0.1, "authors' code", "Images whose largest flaw is at most this value have none.", ge=0)
+    mu: float = setting(0.5, "paper", "Scale of the detector's target; no effect once it is stretched.", gt=0, le=1)
     nu: int = setting(1, "paper", "Number of dilations and blurs of the target.", ge=0)
     detector_width: int = setting(64, "authors' code", "Channels of the detector's first layer.", ge=2)
-    detector_lr: float = setting(1e-4, "paper", "Adam's learning rate for it, times the run's schedule.", gt=0)
+    detector_lr: float = setting(1e-4, "paper", "Its Adam learning rate, times the run's schedule.", gt=0)
 
 
 class GCT(Method):
@@ -61,7 +61,7 @@ class GCT(Method):
     paper = "GCT, Ke et al., ECCV 2020"
     fuzzy = "variant"
     shares_forward = True
-    cost = "two networks, each 2 forwards; a detector of 8.3 M parameters, 4 forwards at image size"
+    cost = "two networks, 2 forwards each; a detector of 8.3 M parameters, 4 forwards at image size"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)

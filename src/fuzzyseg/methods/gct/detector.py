@@ -25,7 +25,7 @@ class FlawDetector(nn.Module):
 
     Z. Ke et al., ECCV 2020: seven 4x4 convolutions with strides 2, 2, 1, 2, 1, 2, 1, each followed by
     `HalfInstanceNorm` and LeakyReLU, and one with stride 2 and a single output channel, whose output is upsampled to
-    the input's size. Axes shorter than `smallest` are first enlarged to it, since the last norm layers need more than
+    the input's size. Sides shorter than `smallest` are first enlarged to it, since the last norm layers need more than
     one spatial element.
     """
 

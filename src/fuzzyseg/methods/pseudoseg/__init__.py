@@ -3,8 +3,8 @@
 Y. Zou, Z. Zhang, H. Zhang, C.-L. Li, X. Bian, J.-B. Huang, T. Pfister, ICLR 2021. An image classifier, trained on the
 classes in the labelled masks, localises each class with Grad-CAM; self-attention over the features refines the maps,
 and a layer calibrates them. They are brought to a common scale with the prediction for the weak view, fused with it and
-sharpened; the result is the soft label of the strong view, in which a square is hidden. FPL is native and uses the
-sharpened label; without sharpening (`temperature=1`), nearly all classes are positive.
+sharpened; the result is the soft label of the strong view, in which a square is hidden. FPL is native: it uses the
+sharpened label. Without sharpening (`temperature=1`), nearly all classes are positive.
 
 Unlike the authors' code, we compute the scale per image (`normalise`), so that labels depend on other images only
 through batch norm, and exclude padding from attention (the authors also exclude the hidden square, although the weak
@@ -39,13 +39,13 @@ class PseudoSegConfig(MethodConfig):
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the strong view's loss.", ge=0)
     image_weight: float = setting(1.0, "authors' code", "Weight of the classifier's loss.", ge=0)
     attention_weight: float = setting(1.0, "authors' code", "Weight of the attention maps' loss.", ge=0)
-    fusion: float = setting(0.5, "paper", "Fraction of the network's prediction; 0: maps only.", ge=0, le=1)
+    fusion: float = setting(0.5, "paper", "Fraction of the network's prediction; 0: only the maps.", ge=0, le=1)
     normalise: Literal["image", "batch", "pixel"] = setting(
         "image", "ours", "Scale of the logits: RMS of each image, of the batch (authors' code), or norm (paper)."
     )
     temperature: float = setting(0.5, "paper", "Temperature of the sharpening; 1: none.", gt=0)
-    threshold: float = setting(0.0, "authors' code", "Least probability of a trained label.", ge=0, le=1)
-    cutout: float = setting(50 / 513, "authors' code", "Half side of the hidden square over the crop's.", ge=0, le=0.5)
+    threshold: float = setting(0.0, "authors' code", "Minimum probability of a trained label.", ge=0, le=1)
+    cutout: float = setting(50 / 513, "authors' code", "Half the hidden square's side / crop side.", ge=0, le=0.5)
     attention_channels: int = setting(128, "authors' code", "Channels of keys and queries.", ge=1)
 
 

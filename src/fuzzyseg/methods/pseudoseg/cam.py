@@ -25,7 +25,7 @@ def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor
 
 
 def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
-    """Add to each position's maps the attention-weighted mean over all positions (residual self-attention): (B,K,h,w).
+    """Apply residual self-attention: add to each position the attention-weighted mean over all positions, (B,K,h,w).
 
     Position i attends to j with softmax over j of query_i . key_j / sqrt(d). Invalid positions are not attended to;
     they, and all positions of an image without valid ones, attend uniformly. maps (B,K,h,w); query, key (B,d,h,w);

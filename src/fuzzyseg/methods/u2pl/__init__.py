@@ -40,21 +40,21 @@ class U2PLConfig(MethodConfig):
     """Settings of U2PL; fractions are of the run, where the authors count epochs (80 on VOC)."""
 
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the pseudo-label loss.", ge=0)
-    confidence: Literal["keep", "drop"] = setting("keep", "paper", "drop: train on pixels of high entropy, too (ours).")
+    confidence: Literal["keep", "drop"] = setting("keep", "paper", "drop: also train on pixels of high entropy (ours).")
     drop: float = setting(0.2, "paper", "Fraction of excluded pixels at the start; falls to 0.", ge=0, lt=1)
     contrast_weight: float = setting(0.1, "paper", "lambda_c (1 over the number of processes in the code).", ge=0)
-    entropy: float = setting(0.2, "paper", "Fraction of low and of high entropy at the start.", ge=0, le=0.5)
-    ranks: tuple[int, int] = setting((3, 20), "paper", "r_l, r_h: classes of ranks from 3 to 19 are unlikely.")
-    anchor_confidence: float = setting(0.3, "paper", "delta_p: least confidence of anchors.", ge=0, le=1)
+    entropy: float = setting(0.2, "paper", "Initial fraction of low- and high-entropy pixels.", ge=0, le=0.5)
+    ranks: tuple[int, int] = setting((3, 20), "paper", "r_l, r_h: ranks of the unlikely classes, from 3 to 19.")
+    anchor_confidence: float = setting(0.3, "paper", "delta_p: minimum confidence of anchors.", ge=0, le=1)
     anchors: int = setting(256, "authors' code", "Anchors per class and step (50 in the paper).", ge=1)
     negatives: int = setting(50, "authors' code", "Negatives per anchor (256 in the paper).", ge=1)
     temperature: float = setting(0.5, "paper", "tau.", gt=0)
-    bank: tuple[int, int] = setting((30000, 50000), "authors' code", "Rows per class; of the background or class 0.")
+    bank: tuple[int, int] = setting((30000, 50000), "authors' code", "Rows per class; for background or class 0.")
     width: int = setting(256, "authors' code", "Hidden and output channels of the representation head.", ge=1)
     auxiliary_weight: float = setting(0.0, "authors' code", "Weight of an auxiliary classifier (0 or 0.4).", ge=0)
     mix: float = setting(0.5, "authors' code", "Probability of CutMix.", ge=0, le=1)
     decay: float = setting(0.99, "paper", "Decay of the teacher.", ge=0, lt=1)
-    start: float = setting(1 / 80, "authors' code, VOC", "Supervised fraction of the run (Cityscapes: 0).", ge=0, lt=1)
+    start: float = setting(1 / 80, "authors' code, VOC", "Initial supervised fraction (Cityscapes: 0).", ge=0, lt=1)
     copy_share: float = setting(1 / 80, "authors' code", "Fraction, from `start`, with teacher = student.", ge=0, lt=1)
 
 
@@ -66,7 +66,7 @@ class U2PL(Method):
     paper_loss = ("hard", {})
     paper = "U2PL, Wang et al., CVPR 2022"
     cost = "one network, a 2-layer head (1.3 M), a copy of both; 2 batches with gradient, 3 without; a contrast"
-    keeps = "the teacher, its head; a bank of 30,000 features per class (fp32, 31 MB each)"
+    keeps = "teacher and its head; bank of 30,000 features per class (fp32, 31 MB each)"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)
@@ -139,7 +139,7 @@ class U2PL(Method):
         return mean_of_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
 
     def after_step(self, progress: Progress) -> None:
-        """Copy the student to the teacher at first, then update it by EMA; its batch-norm statistics are its own."""
+        """Copy the student's weights at first, then update by EMA; buffers are copied only before `start`."""
         start, copying = (int(s * progress.total) for s in (self.config.start, self.config.copy_share))
         since = progress.step - start
         decay = 0.0 if since + 1 < copying else warm_decay(max(since, 0), self.config.decay)

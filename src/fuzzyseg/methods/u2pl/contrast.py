@@ -42,7 +42,7 @@ def contrast_parts(
     the last rank. Raises ValueError for an empty window.
     """
     if not 1 <= ranks[0] < ranks[1]:
-        raise ValueError(f"ranks: found {ranks}, expected two ranks from 1, the smaller one first")
+        raise ValueError(f"ranks: found {ranks}, expected two ranks from 1 in ascending order")
     classes, first = p.shape[1], len(label) - len(entropy)
     known = label != VOID
     reliable = known & _labelled_or(entropy <= valid_quantile(entropy, known[first:], share), first)

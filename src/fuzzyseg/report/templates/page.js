@@ -104,7 +104,7 @@ all(".matrix").forEach((matrix) => {
     all("rect.on", matrix).forEach((rect) => rect.classList.remove("on"));
     if (cell) cell.classList.add("on");
     const share = (key) => cell ? `${(100 * cell.dataset[key]).toFixed(1)}%` : "less than 0.2%";
-    readout.textContent = `${names[y]} ${x === y ? "found" : `taken for ${names[x]}`}: ${share("t")} of all ${names[y]}, ${share("p")} of all that is called ${names[x]}.`;
+    readout.textContent = `${names[y]} ${x === y ? "found" : `mistaken for ${names[x]}`}: ${share("t")} of all ${names[y]}, ${share("p")} of all predicted ${names[x]}.`;
   };
   svg.addEventListener("pointermove", read);
   svg.addEventListener("pointerdown", read);  // a tap moves nothing

@@ -54,7 +54,7 @@ def corners(base, pixel, width, height_old, width_old, ratio_y, ratio_x, sy, sx,
 
 @triton.jit
 def read(p00, p01, p10, p11, py, px, offset, inside, RAISED: tl.constexpr):
-    """Read one row of logits in fp32, `offset` elements after the pointers; 0 in lanes outside the image."""
+    """Read one row of logits as fp32, `offset` elements after the pointers; 0 in lanes outside the image."""
     value = tl.load(p00 + offset, mask=inside, other=0.0).to(tl.float32)
     if RAISED:
         v01 = tl.load(p01 + offset, mask=inside, other=0.0).to(tl.float32)
@@ -66,7 +66,7 @@ def read(p00, p01, p10, p11, py, px, offset, inside, RAISED: tl.constexpr):
 
 @triton.jit
 def two_largest(p00, p01, p10, p11, py, px, step, inside, C: tl.constexpr, BLOCK: tl.constexpr, RAISED: tl.constexpr):
-    """Return (value, class) at ranks 1 and 2. Loops from the last class to the first, so that ties keep the lowest."""
+    """Return (value, class) at ranks 1 and 2. Loops from the last class to the first, so ties go to the lower class."""
     AHEAD: tl.constexpr = 8 if C > FEW and not RAISED else 1
     v1 = tl.full((BLOCK,), float("-inf"), tl.float32)
     v2 = tl.full((BLOCK,), float("-inf"), tl.float32)

@@ -60,7 +60,7 @@ def backward_kernel(
 
 @triton.jit
 def first_reached(n, inverse, ALIGNED: tl.constexpr):
-    """Return a lower bound, by one or two, of the first new point that depends on old point n under any rounding."""
+    """Return a lower bound, one or two too low, on the first new point that depends on old point n."""
     if ALIGNED:
         first = (n - 1).to(tl.float32) * inverse
     else:
@@ -70,7 +70,7 @@ def first_reached(n, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
-    """Return an upper bound, by a few, of the end of the new points that depend on old point n."""
+    """Return an upper bound, a few too high, on the end of the new points that depend on old point n."""
     if ALIGNED:
         last = ((n + 1).to(tl.float32) * inverse).to(tl.int32) + 3
     else:

@@ -20,7 +20,7 @@ def places(
     ptr, image, first, lane, width, per_image, height_old, width_old, ratio_y, ratio_x, sy, sx,
     ALIGNED: tl.constexpr, RAISED: tl.constexpr,
 ):  # fmt: skip
-    """Return pointers to the first class of each pixel: its four `corners`, or one pointer four times."""
+    """Return pointers to the first class of each pixel: its four `corners`, or the same pointer four times."""
     base = ptr + image * per_image
     if RAISED:
         pixel = first.to(tl.int32) + lane
@@ -42,7 +42,7 @@ def teacher_places(
     o_image, o_class, o_y, o_x, o_height, o_width, o_ratio_y, o_ratio_x,
     ALIGNED: tl.constexpr, RAISED: tl.constexpr, MIXED: tl.constexpr,
 ):  # fmt: skip
-    """Return the teacher's `places` and class stride; for mixed images, of the other image where the mask is set."""
+    """Return the teacher's `places` and class stride; where the mask is set, those of the other mixed image."""
     t00, t01, t10, t11, ty, tx = places(
         t_ptr, image, first, lane, width, t_image, t_height, t_width, t_ratio_y, t_ratio_x, t_y, t_x, ALIGNED, RAISED
     )
@@ -66,7 +66,7 @@ def write_found(
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, WEIGHTED: tl.constexpr, LOSS: tl.constexpr,
     MAPS: tl.constexpr, COUNTS: tl.constexpr,
 ):  # fmt: skip
-    """Write the maps, and this program's rows of sums and of label and K counts (`finish_kernel`)."""
+    """Write the maps, and this program's rows of sums, label counts and K counts (see `finish_kernel`)."""
     if LOSS:
         tl.store(loss_ptr + at, loss, mask=inside)
     if MAPS:
@@ -90,7 +90,7 @@ def write_found(
 
 @triton.jit
 def limit(threshold, threshold_ptr, at, inside, THRESHOLD: tl.constexpr):
-    """Return each pixel's T, from a number, a number on the device, or a map."""
+    """Return each pixel's T, given as a number, a number on the device, or a map."""
     value = tl.zeros(inside.shape, tl.float32)
     if THRESHOLD == "number":
         value += threshold
@@ -122,7 +122,7 @@ def forward_kernel(
     image, lane = tl.program_id(1).to(tl.int64), tl.arange(0, BLOCK)
     first = tl.program_id(0).to(tl.int64) * BLOCK
     inside = lane < pixels - first
-    at = image * pixels + first + lane  # in the maps
+    at = image * pixels + first + lane  # index into the maps
     z_step, g_step = tl.cast(z_class, tl.int64), tl.cast(g_class, tl.int64)
     z00, z01, z10, z11, zy, zx = places(
         z_ptr, image, first, lane, width, z_image, z_height, z_width, z_ratio_y, z_ratio_x, z_y, z_x, ALIGNED, RAISED_Z
@@ -173,7 +173,7 @@ def mean_over(total_ptr):
 
 @triton.jit
 def column(ptr, rows, width, BLOCK: tl.constexpr):
-    """Sum a column of a table with `rows` rows, in fp64 and in a fixed order."""
+    """Sum a table column of `rows` entries in fp64 and in a fixed order."""
     total = tl.zeros((BLOCK,), tl.float64)
     for start in range(0, rows, BLOCK):
         row = start + tl.arange(0, BLOCK)
@@ -186,9 +186,10 @@ def finish_kernel(
     sums_ptr, counts_ptr, sums_out, labels_out, k_out, loss_out, rows,
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, MEAN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Reduce the tables: programs 0 to 4 the sums (0: also the mean), the next C the labels, the last C - 1 K.
+    """Reduce the tables: programs 0 to 4 reduce the sums, the next C the label counts, the last C - 1 the K counts.
 
-    The sums are valid, loss, weight, confidence, cross entropy on the label; the last four are weighted by valid.
+    The sums are valid, loss, weight, confidence and cross entropy on the label; the last four are weighted by
+    valid. Program 0 also computes the mean.
     """
     n = tl.program_id(0)
     if n < 5:

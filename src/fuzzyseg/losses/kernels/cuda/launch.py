@@ -1,4 +1,4 @@
-"""Triton kernels of the losses `fuzzy` and `hard` for CUDA: the only tensor of the logits' size is their gradient.
+"""Triton kernels for the losses `fuzzy` and `hard` on CUDA: the only tensor of the logits' size is their gradient.
 
 For a mean, the forward kernel writes the gradient, which is scaled afterwards if the incoming gradient is not 1. For a
 map, the backward kernel reads the student's logits and a state of 16 bytes and C bits per pixel. Resized logits are
@@ -25,7 +25,7 @@ from fuzzyseg.losses.kernels.cuda.backward import backward_kernel, lower_kernel,
 from fuzzyseg.losses.kernels.cuda.forward import finish_kernel, forward_kernel
 
 NARROW, WIDE, WARPS = 256, 128, 4
-"""Pixels per program for up to 32 classes and for more, and warps; a block's rows should stay in the L1 cache."""
+"""Pixels per program for up to 32 classes, pixels for more classes, and warps; a block should stay in the L1 cache."""
 
 ROWS = 8
 """Classes per iteration of the backward kernel."""
@@ -177,7 +177,7 @@ def _ratio(old: int, new: int, inputs: LossInputs) -> float:
 
 
 def _extent(inputs: LossInputs) -> tuple[int, int]:
-    """Return the numbers of images and of pixels per image; logits (N,C) are one image of N pixels."""
+    """Return the number of images and of pixels per image; logits (N,C) count as one image of N pixels."""
     images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
     return images, inputs.loss_shape.numel() // images
 

@@ -1,7 +1,7 @@
 """Device functions for the loss, maps, sums and counts of a block of pixels, and for its gradient or backward state.
 
-For the mean, each pixel's factor is known and the gradient is written. For a map, four numbers and one bit per class
-are stored, from which `backward` computes the gradient using the student's logits but not the teacher's.
+For a mean, each pixel's factor is known, so the gradient is written directly. For a map, four numbers and one bit per
+class are stored, from which `backward` computes the gradient using the student's logits but not the teacher's.
 """
 
 import triton
@@ -38,7 +38,7 @@ def teacher_side(
 ):  # fmt: skip
     """Return K, rank K + 1's membership and (value, class), the label and its probability, and the weight."""
     v1, label, v, i = two_largest(p00, p01, p10, p11, py, px, step, inside, C, BLOCK, RAISED)
-    label = tl.minimum(label, C - 1)  # none if all classes are NaN
+    label = tl.minimum(label, C - 1)  # out of range if all classes are NaN
     p1 = 1.0 / sum_of_exponentials(v1, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
     k = tl.full((BLOCK,), 1, tl.int32)
     fraction = tl.zeros((BLOCK,), tl.float32)
