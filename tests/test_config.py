@@ -107,6 +107,7 @@ def test_a_recipe_that_is_no_mapping_is_named(tmp_path, text):
         ("train.ema=nan", "train.ema: found nan"),
         ("train.steps=true", "train.steps: found True"),
         ("optim.lr=true", "optim.lr: found True"),
+        ("optim.head_lr_factor=true", "optim.head_lr_factor: found True"),  # equals the default
         ("data.bands=[true]", "data.bands: found"),
         ("data.bands=[0]", "data.bands.0: found 0"),
         ("data.std=[0, 1, 1]", "data.std.0: found 0"),

@@ -1,3 +1,6 @@
+import io
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -44,6 +47,23 @@ def test_a_crash_while_saving_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert load(path)["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("writes", [1, 3, 5])
+def test_a_second_signal_while_torch_writes_is_an_interruption(tmp_path, monkeypatch, writes):
+    calls = []
+
+    class Interrupted(io.BytesIO):
+        def write(self, data):
+            calls.append(len(data))
+            if len(calls) == writes:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    monkeypatch.setattr(checkpoint, "replacing", lambda path: nullcontext(Interrupted()))
+    with pytest.raises(KeyboardInterrupt):
+        saved(tmp_path / "last.pt")
+    assert len(calls) >= writes
 
 
 @pytest.mark.parametrize("cut", [0, 10, 700])
@@ -120,6 +140,7 @@ def test_the_checkpoint_before_replaces_a_damaged_one_with_a_warning(tmp_path, d
     [
         ({"optimisers": None}, "optimisers is of type NoneType"),
         ({"step": "3"}, "step is of type str"),
+        ({"format": torch.zeros(2)}, "found checkpoint format tensor"),
         ({"step": -1}, "found step -1, expected 0 or more"),
         ({"unscored": 5}, "unscored is of type int"),
         ({"unscored": None}, "unscored is of type NoneType"),

@@ -40,7 +40,8 @@ class Section(BaseModel):
     def _plain(cls, value: Any, info: ValidationInfo) -> Any:
         """Convert paths to strings. Raises ValueError for empty or binary text, and for bools in non-bool fields."""
         field = cls.model_fields[info.field_name or ""]
-        values = value if isinstance(value, list | tuple) else [value] if value != field.default else []
+        unusual = value != field.default or isinstance(value, bool)  # True equals a default of 1
+        values = value if isinstance(value, list | tuple) else [value] if unusual else []
         if any(isinstance(each, str) and not each.strip() for each in values):
             raise ValueError("found an empty string; give a value or omit the setting")
         if any(isinstance(each, bytes) or (isinstance(each, str) and "\0" in each) for each in values):

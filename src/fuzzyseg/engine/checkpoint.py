@@ -49,7 +49,12 @@ class CheckpointError(ValueError):
 def save(path: Path, state: Mapping[str, Any], *, keep: int = 1) -> None:
     """Write `state` atomically and keep the previous `keep` - 1 checkpoints: last.pt, last-1.pt, last-2.pt, ..."""
     with replacing(path) as file:
-        torch.save({"format": FORMAT, "versions": {"torch": str(torch.__version__)}, **state}, file)
+        try:
+            torch.save({"format": FORMAT, "versions": {"torch": str(torch.__version__)}, **state}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # an interrupted writer cannot be closed
+                raise KeyboardInterrupt from None
+            raise
         _seal(file)
         file.flush()
         os.fsync(file.fileno())  # before the older files are renamed
@@ -157,7 +162,7 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is damaged or not a checkpoint of fuzzyseg ({reason}); {advice}") from None
     version = "use the version of fuzzyseg that wrote it"
     file_format = state.get("format") if isinstance(state, dict) else None
-    if file_format != FORMAT:
+    if not isinstance(file_format, int) or file_format != FORMAT:  # a tensor has no truth value
         raise CheckpointError(f"{path}: found checkpoint format {file_format!r}, expected {FORMAT}; {version}")
     for key, kinds in _CONTENT.items():
         if not isinstance(state.get(key, ...), kinds):
