@@ -189,10 +189,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         inputs = Inputs(Path(folder), given.seed, given.kind)
         last = given.first + given.count
-        for index in given.only or range(given.first, last):
-            inputs.run(index, show=given.show)
-        for index in range(last, last + (0 if given.only else given.commands)):
-            inputs.run(index, command=True, show=given.show)
+        with suppress(KeyboardInterrupt):  # Ctrl-C reports what has been done
+            for index in given.only or range(given.first, last):
+                inputs.run(index, show=given.show)
+            for index in range(last, last + (0 if given.only else given.commands)):
+                inputs.run(index, command=True, show=given.show)
     kinds = ", ".join(f"{count} {name}" for name, count in inputs.counts.most_common())
     codes = ", ".join(f"{count} x {code}" for code, count in inputs.codes.most_common())
     print(f"{inputs.counts.total()} bad inputs ({kinds}): {codes}; the slowest took {inputs.slowest:.1f} s")

@@ -154,13 +154,17 @@ def fork(case: str, data: Path, out: Path, log: Path, *, resume: bool) -> tuple[
 def ended(child: int, seconds: float) -> int | None:
     """The exit code of a child, negative for a signal; None if it is still running after `seconds`."""
     end = time.monotonic() + seconds
-    while True:
-        number, status = os.waitpid(child, os.WNOHANG)
-        if number:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() >= end:
-            return None
-        time.sleep(0.001)
+    try:
+        while True:
+            number, status = os.waitpid(child, os.WNOHANG)
+            if number:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() >= end:
+                return None
+            time.sleep(0.001)
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGKILL)
+        raise
 
 
 def steps_of(case: str) -> int:
