@@ -23,6 +23,7 @@ from fuzzyseg.data.views import known_pixels
 from fuzzyseg.experiment.gallery import diagnosis_of, reliability, write_evaluation
 from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.inference import ModelCard, Predictor, evaluate
+from fuzzyseg.inference.reusing import ReusingPredictor
 from fuzzyseg.inference.sliding_window import tiles_of
 from fuzzyseg.losses import Adaptive, PixelLossModule
 from fuzzyseg.losses.fpl.options import FPLOptions
@@ -75,7 +76,8 @@ class Scoring:
         """
         settings, last = self.settings, step == self.train.steps
         counts: list[Any] = []
-        predictor = Predictor(network, self.card_at(step), self.device)
+        kind = ReusingPredictor if last else Predictor  # the last evaluation measures more on the same images
+        predictor = kind(network, self.card_at(step), self.device)
         call = settings.model_dump(exclude={"diagnose", "gallery"})
         call |= {"ceiling": self._ceiling, "metrics": self.metrics}
         result: dict[str, Any] = evaluate(predictor, self.items, keep=lambda *c: counts.append(c), **call)

@@ -180,7 +180,7 @@ class Predictor:
             inputs = self._normalised(torch.tensor(read(box)).movedim(-1, 0).unsqueeze(0))
             single = protocol.views == [(1.0, False)]
             with torch.no_grad(), evaluating(self.network):  # not while suspended, when the caller may train
-                return self._probabilities(inputs) if single else self._scores(inputs, protocol).softmax(1)
+                return self._forward(inputs).softmax(1) if single else self._scores(inputs, protocol).softmax(1)
 
         window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
         for band in average_windows(size, window, predict, self._alignment(protocol)):
@@ -259,10 +259,11 @@ class Predictor:
         divisor = int(getattr(self.network, "divisor", 1))
         below, right = -height % divisor, -width % divisor
         padded = F.pad(inputs, (0, right, 0, below), mode="replicate") if below or right else inputs
-        return resize_logits(self.network(padded).float(), padded.shape[-2:])[..., :height, :width]
+        return resize_logits(self._output(padded), padded.shape[-2:])[..., :height, :width]
 
-    def _probabilities(self, inputs: Tensor) -> Tensor:
-        return self._forward(inputs).softmax(1)
+    def _output(self, inputs: Tensor) -> Tensor:
+        """Return the network's output as float32."""
+        return self.network(inputs).float()  # type: ignore[no-any-return]
 
     def _alignment(self, protocol: Protocol) -> int | None:
         """Return the argument `blend` of `average_windows`."""
@@ -270,7 +271,7 @@ class Predictor:
 
     def _sweep(self, inputs: Tensor, window: Size, protocol: Protocol) -> Iterator[Tensor]:
         def predict(box: Box) -> Tensor:
-            return self._probabilities(inputs[..., box[0] : box[2], box[1] : box[3]])
+            return self._forward(inputs[..., box[0] : box[2], box[1] : box[3]]).softmax(1)
 
         return average_windows((inputs.shape[-2], inputs.shape[-1]), window, predict, self._alignment(protocol))
 
@@ -287,9 +288,8 @@ class Predictor:
                 view = F.interpolate(view, size=scaled, mode="bilinear", antialias=True)
             view = view.flip(-1) if mirrored else view
             window = self._window(view, protocol)
-            logits = (
-                self._probabilities(view) if window is None else torch.cat(list(self._sweep(view, window, protocol)), 2)
-            )
+            parts = [self._forward(view).softmax(1)] if window is None else self._sweep(view, window, protocol)
+            logits = torch.cat(list(parts), 2)
             logits = resize_logits(logits.flip(-1) if mirrored else logits, size, align_corners=False)
             total = logits if total is None else total + logits
         assert total is not None
