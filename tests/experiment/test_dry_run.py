@@ -41,7 +41,7 @@ def test_a_dry_run_reports_time_and_writes_nothing(tmp_path, capsys, steps, time
 def test_the_time_of_all_steps_and_evaluations_is_extrapolated(tmp_path, monkeypatch):
     now = [100.0]
 
-    def fit(method, batches, optimisers, settings, sinks):
+    def fit(method, batches, optimisers, settings, sinks, sharding):
         for seconds in (10, 2, 2):  # the first step is slower
             now[0] += seconds
             sinks[0].tick(0)

@@ -127,6 +127,7 @@ def test_each_process_holds_a_part(folder):
     ("sections", "words"),
     [
         ({"method": {"name": "vat"}}, "method vat"),
+        ({"method": {"name": "gct"}}, "method gct"),
         ({"train": {"compile": True}}, "train.compile"),
         ({"train": {"precision": "fp16"}}, "use bf16"),
         ({"loss": {"threshold": "calibrated"}}, "calibration"),

@@ -62,6 +62,7 @@ class GCT(Method):
     fuzzy = "variant"
     shares_forward = True
     cost = "two networks, 2 forwards each; a detector of 8.3 M parameters, 4 forwards at image size"
+    unsharded = "gets other gradients when its weights are sharded"
 
     def __init__(self, network: Network, *rest: Any) -> None:
         super().__init__(network, *rest)
