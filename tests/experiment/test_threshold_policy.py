@@ -202,7 +202,7 @@ def test_what_cannot_be_calibrated_is_said(folder, tmp_path):
         assert not (tmp_path / "run").exists()
 
     refused(r"'calibrated' with 1 labelled image\(s\), 1 of them to be held back", data={"labelled": "1"})
-    refused(r"found 0, once at the start, but the network starts untrained; give --init", calibrated={"every": 0})
+    refused(r"found 0 \(only at the start\), but the network starts untrained; give --init", calibrated={"every": 0})
     refused("low 0.9, high 0.8; expected low < high", calibrated={"low": 0.9, "high": 0.8})
 
 

@@ -248,6 +248,6 @@ def test_a_card_with_values_of_another_kind_is_named(tmp_path, key, value):
     card = tmp_path / "fuzzyseg.json"
     assert read_card(tmp_path) == CARD
     card.write_text(json.dumps({**json.loads(card.read_text()), key: value}))
-    with pytest.raises(DataError, match=r"fuzzyseg\.json: is no model card") as error:
+    with pytest.raises(DataError, match=r"fuzzyseg\.json: is not a model card") as error:
         read_card(tmp_path)
     assert "\n" not in str(error.value)

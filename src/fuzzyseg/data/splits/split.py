@@ -221,5 +221,5 @@ def make_split(
         seed=seed,
         held_out=held_out,
         choose_best=bool(val_items) and not few,
-        notes=[note, f"{len(sources)} images are used without masks, if at all", val_note + extra, *notes, *val_notes],
+        notes=[note, f"{len(sources)} unlabelled images", val_note + extra, *notes, *val_notes],
     )
