@@ -41,7 +41,7 @@ def test_half_or_misfitting_statistics_are_errors(tmp_path):
         statistics(config(tmp_path, data={"mean": [0.5]}))
     with pytest.raises(ConfigError, match="found 1 and 1 values for 3 channels"):
         statistics(config(tmp_path, data={"mean": [0.5], "std": [0.5]}))
-    with pytest.raises(ConfigError, match="none are known for 5 channels"):
+    with pytest.raises(ConfigError, match="none available for 5 channels"):
         statistics(config(tmp_path, network={"channels": 5}))
 
 

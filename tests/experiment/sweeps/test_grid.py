@@ -144,7 +144,7 @@ def test_a_method_option_of_the_command_reaches_the_arms_whose_method_has_it_and
         ({"arms": {"a": {"loss": {"treshold": 1}}}}, {}, "Did you mean 'loss.threshold'"),
         ({"arms": {"a": {"method": {"name": "supervised"}, "loss": {"name": "hard"}}}}, {}, "does not apply"),
         ({"arms": {"a b": {}, "a_b": {}}}, {}, "rename one"),
-        ({"arms": {"a": {"train": {"evaluate": False}}}}, {}, "found false for 'a'; a sweep compares scores"),
+        ({"arms": {"a": {"train": {"evaluate": False}}}}, {}, "found false for 'a'; expected true"),
     ],
 )
 def test_what_cannot_run_shows_before_the_first_run(fields, options, words):
@@ -161,10 +161,10 @@ def test_a_row_is_known_by_what_is_computed_not_by_where():
     elsewhere = identity(validate(there))
     assert here == elsewhere
     assert "/x" not in str(here)
-    assert differences(here, identity(config(labelled="7"))) == ["data.labelled is None there, '7' here"]
+    assert differences(here, identity(config(labelled="7"))) == ["data.labelled was None and is now '7'"]
     older = {key: value for key, value in here.items() if key != "optim.power"}
     assert differences(older, here) == []  # a setting that came later, at its default
-    assert differences(older, {**here, "optim.power": 0.5}) == ["optim.power is 0.9 there, 0.5 here"]
+    assert differences(older, {**here, "optim.power": 0.5}) == ["optim.power was 0.9 and is now 0.5"]
 
 
 def test_a_methods_own_settings_are_in_the_row_given_or_not():
@@ -174,10 +174,10 @@ def test_a_methods_own_settings_are_in_the_row_given_or_not():
     assert (row()["method.cutmix"], row(cutmix=False)["method.cutmix"]) == (True, False)
     assert row() == row(cutmix=True)  # said or not, it is the same run
     before = {**row(), "method.boxes": 1}  # made when another number was the default
-    assert differences(before, row()) == ["method.boxes is 1 there, 3 here"]
+    assert differences(before, row()) == ["method.boxes was 1 and is now 3"]
     older = {key: value for key, value in row().items() if not key.startswith("method.") or key == "method.name"}
     assert differences(older, row()) == []
-    assert differences(older, row(cutmix=False)) == ["method.cutmix is True there, False here"]
+    assert differences(older, row(cutmix=False)) == ["method.cutmix was True and is now False"]
 
 
 def test_published_scores_stand_beside_other_amounts_with_their_own():
@@ -311,8 +311,8 @@ def test_folds_repeat_every_arm_with_each_fold_for_validation_and_starts_of_its_
         starts = [grid.config(start, OUT) for start in grid.starts(cell)]
         assert {start.data.val for start in starts} == {grid.config(cell, OUT).data.val}
     one, two = (grid.config(Cell("plain", None, 0, None, fold), OUT) for fold in (1, 2))
-    assert differences(identity(one), identity(two)) == ["data.val is 'fold:1/3' there, 'fold:2/3' here"]
+    assert differences(identity(one), identity(two)) == ["data.val was 'fold:1/3' and is now 'fold:2/3'"]
     init = Grid(plan(base=base), arms=["plain"], folds=2, init="w/{fold}")
     assert [init.config(cell, OUT).init for cell in init.cells] == [["w/1"], ["w/2"]]
-    with pytest.raises(ConfigError, match=r"--val: found '0\.2' beside --folds"):
+    with pytest.raises(ConfigError, match=r"--val: found '0\.2' and --folds"):
         Grid(plan(), settings={"data": {"val": "0.2"}}, folds=3)

@@ -111,7 +111,7 @@ def test_a_sweep_from_the_command_line_and_again(tmp_path):
     # with other settings a row is not taken for what it is not
     changed = CliRunner().invoke(app, [*words, "--arms", "hard", "optim.lr=0.01"])
     assert changed.exit_code == 2
-    assert "optim.lr is 0.05 there, 0.01 here" in changed.stderr
+    assert "optim.lr was 0.05 and is now 0.01" in changed.stderr
 
 
 @pytest.mark.slow
@@ -257,7 +257,7 @@ def test_a_failed_run_is_reported_by_its_own_last_error_not_by_an_earlier_attemp
 def test_a_file_that_is_no_row_is_named(tmp_path, text):
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "a-s0.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"a-s0\.json: not a sweep result"):
+    with pytest.raises(ConfigError, match=r"a-s0\.json: is not a result of a sweep"):
         sweep(Grid(Plan(title="x", arms={"a": {}})), tmp_path, only_table=True)
 
 
@@ -283,7 +283,7 @@ def test_a_start_that_was_made_with_other_settings_is_not_gone_on_from(tmp_path)
     sweep(first, tmp_path / "out", say=lambda text: None)
     (tmp_path / "out/rows/plain-s0.json").unlink()
     longer = Grid(Plan(title="x", arms=arms, start={"train": {"steps": 2}}), values)
-    with pytest.raises(ConfigError, match=r"start0-s0: supervised pretraining .*train\.steps is 1 there, 2 here"):
+    with pytest.raises(ConfigError, match=r"start0-s0: supervised pretraining .*train\.steps was 1 and is now 2"):
         sweep(longer, tmp_path / "out", say=lambda text: None)
     done = sweep(first, tmp_path / "out", say=lambda text: None)
     assert len(done.rows) == 1
@@ -308,10 +308,10 @@ def test_a_row_of_another_data_set_or_of_other_code_is_refused(tmp_path):
     made_row(grid, cell, rows, data=data, code=code_version())
     assert list(done()) == [cell]
     made_row(grid, cell, rows, data="another", code=code_version())
-    with pytest.raises(ConfigError, match=r"plain-s0\.json: .*data another there"):
+    with pytest.raises(ConfigError, match=r"plain-s0\.json: .*data was another"):
         done()
     made_row(grid, cell, rows, data=data, code={"sources": "older", "commit": None})
-    with pytest.raises(ConfigError, match=r"code older there.*--any-code"):
+    with pytest.raises(ConfigError, match=r"code was older.*--any-code"):
         done()
     assert list(sweep(grid, tmp_path / "out", results=rows, any_code=True, say=lambda text: None).rows) == [cell]
     (rows / f"{cell.name}.json").rename(rows / "another_arm-s0.json")  # nor does it count under another name
