@@ -25,6 +25,8 @@ CASES: dict[str, dict[str, Any]] = {
     "mean_teacher": {"optim": {"name": "adamw", "lr": 0.01}, "train": {"precision": "bf16"}},
     "cps": {"train": {"channels_last": False}},
 }
+NORMS = {"supervised": "batch"}
+"""With batch norm, an EMA has buffers, which are not sharded."""
 RESUMED = "unimatch_v2"
 RESULTS = "modules", "optimisers", "last"
 
@@ -36,7 +38,9 @@ def train(folder: str, out: str, method: str, sharding: str, *, resume: bool = F
         Path(folder, "data"), Path(folder, out), method={"name": method}, train=options, optim=case.get("optim", {}),
         evaluate={"gallery": 0}, loss={"name": "paper" if method == "supervised" else "fuzzy"},
     )  # fmt: skip
-    fuzzyseg.train(config, network=partial(TinyNetwork, classes=3, norm="group"), resume=resume, quiet=True)
+    fuzzyseg.train(
+        config, network=partial(TinyNetwork, classes=3, norm=NORMS.get(method, "group")), resume=resume, quiet=True
+    )
 
 
 def held() -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shutil
 from functools import partial
@@ -153,6 +154,26 @@ def test_a_second_training_in_the_folder_is_refused(folder, tmp_path, resume, mo
         run(config, resume=resume)
     assert not (tmp_path / "run" / "config.yaml").exists()
     assert run(config, resume=resume).step == 2  # the lock is released
+
+
+def test_only_a_restart_of_the_same_job_resumes_without_being_told(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "thesis.part").write_text("a user's file")
+    config = settings(folder, out, train={"steps": 4, "stop_at": 2, "evaluate": False})
+    with pytest.raises(RunFolderError, match="not empty"):  # as in the first attempt
+        run(config)
+    assert [path.name for path in out.iterdir()] == ["thesis.part"]
+    (out / "thesis.part").unlink()
+    assert run(config).step == 2
+    monkeypatch.setattr(os, "getppid", lambda: 1)  # a later job
+    with pytest.raises(RunFolderError, match="not empty"):
+        run(config)
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    config["train"]["stop_at"] = None
+    assert run(config).step == 4
 
 
 def test_resuming_with_another_setting_names_key_and_both_values(folder, tmp_path):

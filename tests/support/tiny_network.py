@@ -11,7 +11,11 @@ from fuzzyseg.data.views import Batch, CropPair, View, Weak, WeakStrong
 
 
 class Block(nn.Sequential):
-    """A part of the encoder; the name tells FSDP what to shard by itself."""
+    """A part of the encoder that FSDP shards separately, like a transformer block, which it knows by `attn`."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(*modules)
+        self.attn = nn.Identity()
 
 
 class TinyNetwork(nn.Module):

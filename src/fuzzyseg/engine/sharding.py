@@ -19,9 +19,9 @@ from fuzzyseg.ops import distributed
 
 
 def encoder_blocks(module: nn.Module) -> list[nn.Module]:
-    """Return the modules of encoders whose class is called a block (timm: Block, EvaBlock, ...), innermost first."""
+    """Return the transformer blocks of encoders, innermost first: modules with a submodule `attn`, as in timm."""
     named = [each for name, each in module.named_modules() if "encoder." in name]
-    return [each for each in reversed(named) if type(each).__name__.endswith("Block")]
+    return [each for each in reversed(named) if isinstance(getattr(each, "attn", None), nn.Module)]
 
 
 class Sharding:

@@ -132,11 +132,14 @@ def average_of(predictor: nn.Module, decay: float) -> AveragedModel:
 
     @torch.no_grad()
     def update(averages: Any, values: Any, count: Any) -> None:
-        if averages[0].is_floating_point():
-            n = int(count)
-            get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, count)  # type: ignore[no-untyped-call]
-        else:
-            for average, value in zip(averages, values, strict=True):
+        n, pairs = int(count), list(zip(averages, values, strict=True))
+        if not averages[0].is_floating_point():
+            for average, value in pairs:
                 average.copy_(value)
+            return
+        mean: Any = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
+        for sharded in (False, True):  # weights may be, buffers are not; one call takes either kind
+            if kind := [pair for pair in pairs if hasattr(pair[0], "placements") == sharded]:
+                mean(*map(list, zip(*kind, strict=True)), count)
 
     return AveragedModel(predictor, multi_avg_fn=update, use_buffers=True)

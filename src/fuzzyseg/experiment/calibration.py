@@ -60,8 +60,8 @@ class Calibration:
     the temperature if T is conformal, and whether the method's confidence mask is active.
 
     Runs before the batch of each step that is a multiple of `every` (at step 0 only with `init`), with the network that
-    is evaluated. The result depends only on step and weights, so a resumed run is bit-identical. All processes measure
-    the same images; their counts are averaged.
+    is evaluated. The result depends only on step and weights, so a resumed run is bit-identical. The processes
+    divide the images.
 
     Every fourth image, or group of images, is used only for the temperature, because conformal coverage holds only on
     pixels that the temperature was not fitted on. A single image is used for both.

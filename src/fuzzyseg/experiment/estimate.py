@@ -47,8 +47,9 @@ def with_memory_check(source: Batches, method: Method, settings: Settings) -> Ba
 def _check(micro_batches: Sequence[Mapping[str, Any]], step: int, method: Method, settings: Settings) -> None:
     first = next(iter(micro_batches[0].values()))
     images, total, size = len(first.image), len(first.image) * len(micro_batches[0]), first.size
-    known = free_bytes() if settings.device.type == "cpu" else None
-    free = float(distributed.mean(torch.tensor(float(known or 0)))) / distributed.world_size()
+    if settings.device.type != "cpu":
+        return
+    free = float(distributed.mean(torch.tensor(float(free_bytes() or 0)))) / distributed.per_machine()
     fixed = 2 * sum(p.nbytes for p in method.parameters() if p.requires_grad)  # gradients, optimiser
     if not free or fixed + total * size[0] * size[1] * method.learners * SMALL < free:
         return
@@ -73,7 +74,7 @@ def evaluation_interval(train: TrainConfig, method: Method, scoring: Scoring) ->
     """Return the default of `train.eval_every`: ten evaluations, or fewer if they took over a tenth of the training.
 
     A training step is assumed to take three times as long per pixel and network as a prediction. The number is computed
-    from sizes, not measured, so that a resumed run evaluates after the same steps.
+    from sizes, not measured, so that a run resumed with equal settings evaluates after the same steps.
     """
     step = 3 * len(method.streams) * train.batch * train.crop[0] * train.crop[1] * method.learners
     some = evenly_spaced(scoring.items, 20)

@@ -42,7 +42,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Initialise the process group (nccl on GPUs, otherwise gloo) if torchrun started this process; destroy it on exit.
+    """Initialise the process group (nccl for tensors on GPUs, otherwise gloo) under torchrun; destroy it on exit.
 
     Raises ValueError for invalid environment variables.
     """
@@ -56,7 +56,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         raise ConfigError(f"WORLD_SIZE is {world}, but {cause}: start the processes with torchrun, or unset WORLD_SIZE")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:

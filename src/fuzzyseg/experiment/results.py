@@ -14,6 +14,7 @@ from fuzzyseg.engine import Outcome
 from fuzzyseg.experiment.build import Setup
 from fuzzyseg.experiment.prepare_data import Material
 from fuzzyseg.ops import distributed
+from fuzzyseg.run import environment
 from fuzzyseg.run.folder import RunFolder, RunFolderError
 
 WITHOUT_EFFECT = {
@@ -89,6 +90,12 @@ def sessions(run: RunFolder, current: dict[str, Any], state: dict[str, Any] | No
         return current
     before = run.read(run.environment)
     return {**current, "earlier": [*before.pop("earlier", []), before]}
+
+
+def restarted(run: RunFolder) -> bool:
+    """Return whether torchrun has restarted this process after the same job had started the run."""
+    job = environment.job()
+    return job is not None and run.environment.is_file() and run.read(run.environment).get("job") == job
 
 
 def same_split(run: RunFolder, material: Material) -> None:

@@ -105,9 +105,9 @@ def train(
     setup = resolve(settings, method=own_method, loss=own_loss, network=network)  # before any file is read
     if network is None:
         check_names(settings.network.arch, settings.network.encoder)
-    device = choose_device(settings.train.device)
-    run, resume = RunFolder(settings.out), resume or environment.process_number("TORCHELASTIC_RESTART_COUNT") > 0
+    device, run = choose_device(settings.train.device), RunFolder(settings.out)
     with process_group(device), pixel_limit(settings.data.max_megapixels), torch.random.fork_rng(devices=[]):
+        resume = resume or distributed.gather_objects(results.restarted(run))[0]
         run.check_empty(resume=resume)
         check_writable(run.path)
         source = find_dataset(settings.data.root) if data is None or isinstance(data, str | Path) else data

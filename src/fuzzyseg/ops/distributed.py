@@ -1,5 +1,6 @@
 """All collective operations of the package. With a single process, they return tensors unchanged."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -24,6 +25,11 @@ def rank() -> int:
 def world_size() -> int:
     """Return the number of training processes."""
     return dist.get_world_size() if active() else 1
+
+
+def per_machine() -> int:
+    """Return the number of processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if active() else 1
 
 
 def mean(value: Tensor) -> Tensor:

@@ -25,6 +25,17 @@ def process_number(name: str, default: int = 0) -> int:
     return int(text)
 
 
+def job() -> str | None:
+    """Return an identifier of the torchrun process that started this one, kept by restarts; None without torchrun."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    try:
+        started = Path(f"/proc/{os.getppid()}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        started = ""
+    return f"{platform.node()} {os.getppid()} {started}"
+
+
 def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the environment as plain values; None for values that cannot be detected.
 
@@ -32,6 +43,7 @@ def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
     return {
         "command": list(sys.argv),
+        "job": job(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: version_of(name) for name in PACKAGES},
