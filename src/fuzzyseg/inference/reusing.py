@@ -25,7 +25,7 @@ class ReusingPredictor(Predictor):
     def _output(self, inputs: Tensor) -> Tensor:
         if inputs.device.type != "cpu":
             return super()._output(inputs)
-        key = inputs.shape, hashlib.blake2b(inputs.contiguous().numpy()).digest()
+        key = inputs.shape, hashlib.blake2b(inputs.contiguous().numpy().data).digest()
         if key in self._outputs:
             return self._outputs[key].clone()
         output = super()._output(inputs)
