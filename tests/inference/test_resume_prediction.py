@@ -98,6 +98,19 @@ def test_changed_images_and_lost_outputs_are_predicted_again(images, tmp_path, c
     assert predicted(model) == 5
 
 
+def test_an_image_that_is_deleted_meanwhile_does_not_affect_others(images, tmp_path):
+    seen = []
+
+    def delete(*numbers):
+        seen.append(numbers)
+        (images / "c.png").unlink(missing_ok=True)
+
+    _, failures = predict_files(predictor(), images, tmp_path / "out", progress=delete)
+    assert [str(failure) for failure in failures] == [f"{images / 'c.png'}: cannot be read (No such file or directory)"]
+    assert {path.stem for path in (tmp_path / "out/masks").iterdir()} == set("abde")
+    assert seen[-1] == (5, 5)
+
+
 def test_an_image_that_failed_is_tried_again(images, tmp_path):
     model = predictor()
     (images / "b.png").write_bytes(b"nonsense")

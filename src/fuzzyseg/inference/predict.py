@@ -4,7 +4,7 @@ import csv
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,7 +126,8 @@ def _predict(
     def pending() -> Iterator[tuple[Path, str]]:
         for file, name in share:
             if file not in known:
-                states[file] = state_of(file)
+                with suppress(FileNotFoundError):  # deleted meanwhile, which is the image's error
+                    states[file] = state_of(file)
                 record.add(_key(file, root))  # marks files of this name as results if interrupted
                 yield file, name
 
@@ -136,7 +137,7 @@ def _predict(
                 record.add(_key(file, root), error=str(result) if str(file) in str(result) else f"{file}: {result}")
             else:
                 outputs = [path.relative_to(prediction.out).as_posix() for path in result[0]]
-                record.add(_key(file, root), outputs, file=states[file], pixels=result[1].tolist())
+                record.add(_key(file, root), outputs, file=states.get(file, []), pixels=result[1].tolist())
                 done += 1
             if progress is not None:
                 progress(number, len(share))
