@@ -16,10 +16,10 @@ def settings(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A section or a setting (data.cache).")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of docs/settings.md.")] = False,
 ) -> None:
-    """List all settings of a run, or of one section.
+    """List all run settings, those of one section, or a single one.
 
-    Shows name, default, values, description, and the option of `fuzzyseg train`, if any. Prints one line per
-    setting if the output is not a terminal.
+    Shows name, default, values, description, and the corresponding `fuzzyseg train` option, if any. Prints one line
+    per setting if the output is not a terminal.
 
     \b
     Examples:
