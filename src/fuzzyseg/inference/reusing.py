@@ -1,4 +1,4 @@
-"""Reuse of a network's outputs when several measurements need the same images."""
+"""Cache of a network's outputs for several measurements on the same images."""
 
 import hashlib
 
@@ -10,10 +10,10 @@ from fuzzyseg.inference.predictor import Predictor
 
 
 class ReusingPredictor(Predictor):
-    """Predictor that computes the output for equal inputs only once, while the network's weights stay the same.
+    """Predictor that caches the network's outputs on the CPU. The weights must not change.
 
-    room: maximum number of bytes of stored outputs; further outputs are computed each time. On a GPU, where a forward
-    pass takes less time than the comparison of inputs, nothing is stored.
+    room: maximum number of bytes of cached outputs; further outputs are computed each time. On other devices, where a
+    forward pass is faster than hashing the input, nothing is cached.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Progress:
-    """Active runs, numbers of finished and of all runs, and seconds until all end (infinite if not yet known)."""
+    """Active runs, finished and total run counts, and the seconds until all runs finish (infinite if unknown)."""
 
     running: list[RunState]
     done: int

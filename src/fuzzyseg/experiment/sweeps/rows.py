@@ -35,7 +35,7 @@ def identity(config: Config) -> dict[str, Any]:
 def differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Describe the settings in which a row and a requested run differ.
 
-    A setting that is missing in the row was added later; its default is assumed.
+    A setting missing from the row was added later; its default is assumed, except for `network.weights`.
     """
     default = identity(validate({"method": {"name": now["method.name"]}}))
     default["network.weights"] = now.get("network.weights")
