@@ -56,7 +56,10 @@ def process_group(device: torch.device) -> Iterator[None]:
         raise ConfigError(f"WORLD_SIZE is {world}, but {cause}: start the processes with torchrun, or unset WORLD_SIZE")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store, rank, size = next(dist.rendezvous("env://"))
+    attempt = f"attempt {process_number('TORCHELASTIC_RESTART_COUNT')}"  # the store holds the dead ones' addresses
+    dist.init_process_group(backend, store=dist.PrefixStore(attempt, store), rank=rank, world_size=size)
     try:
         yield
     finally:
