@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from fuzzyseg.config import ConfigError, TrainConfig
 from fuzzyseg.experiment.build import Setup
@@ -56,7 +58,11 @@ def process_group(device: torch.device) -> Iterator[None]:
         raise ConfigError(f"WORLD_SIZE is {world}, but {cause}: start the processes with torchrun, or unset WORLD_SIZE")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    store, rank, size = next(rendezvous("env://"))
+    if process_number("LOCAL_WORLD_SIZE") == world:  # torchrun's store keeps the addresses of processes that died
+        store = PrefixStore(f"attempt {process_number('TORCHELASTIC_RESTART_COUNT')}", store)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield
     finally:

@@ -279,11 +279,12 @@ def test_closing_the_iterator_ends_its_processes():
     assert no_child_is_left()
 
 
-def test_ctrl_c_does_not_reach_the_processes_that_read():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])  # of a terminal, of torchrun
+def test_signals_of_a_group_do_not_end_the_processes_that_read(number):
     batches = loader(workers=2).batches(0, 60)
     first = next(batches)
     for child in multiprocessing.active_children():
-        os.kill(child.pid, signal.SIGINT)
+        os.kill(child.pid, number)
     rest = list(batches)
     assert len(rest) == 59
     assert_same(first[0]["partner"], next(loader().batches(0, 1))[0]["partner"])

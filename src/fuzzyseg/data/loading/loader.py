@@ -246,10 +246,12 @@ class Loader:
 def _start_worker(worker: int) -> None:
     """Set up a worker process.
 
-    Ctrl-C is sent to all processes of a terminal. The training process handles it and stops the workers, which ignore
-    it. Tensors are passed by file name, because passing file descriptors would need one per prefetched tensor.
+    A terminal sends Ctrl-C, and torchrun SIGTERM, to all processes of a group. The training process handles them and
+    stops the workers, which ignore them. Tensors are passed by file name, because passing file descriptors would need
+    one per prefetched tensor.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     if "file_system" in torch.multiprocessing.get_all_sharing_strategies():  # type: ignore[no-untyped-call]
         torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
