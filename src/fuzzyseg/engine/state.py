@@ -53,7 +53,7 @@ class TrainingState:
     """All state that changes during training, i.e. the content of a checkpoint.
 
     step: finished steps. last, best: the latest and the best evaluation, each with its `step`. skipped: number of steps
-    that the fp16 scaler skipped because gradients overflowed. sharding: of the weights, if they are sharded.
+    that the fp16 scaler skipped because gradients overflowed. sharding: set if weights are sharded.
     """
 
     method: Method

@@ -58,7 +58,7 @@ def fit(
     and must return the same plain values on all. keep_best(predictor, evaluation) is called on rank 0 if
     `settings.score` is the highest so far. publish(stream, step, weights) receives the method's sampling weights after
     each step. `stream_state()` and `config` are stored in `checkpoint` as `streams` and `config`. Only rank 0 writes.
-    sharding: has sharded the method, which is wrapped in DDP otherwise.
+    sharding: the sharding of the method; by default, several processes use DDP.
     The first SIGINT, SIGTERM, SIGHUP or SIGUSR1 saves a checkpoint and stops training after the current step; the
     second raises KeyboardInterrupt. Raises NonFiniteLoss, leaving the weights as they were before the step.
     """
