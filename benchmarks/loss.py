@@ -72,7 +72,7 @@ def mapped(name: str, z: Tensor, t: Tensor | Mixed, valid: Tensor) -> Tensor:
     return masked_mean(found.loss, valid)
 
 
-def arms_of(z: Tensor, t: Tensor, *, compiled: bool, slow: bool) -> dict[str, Callable[[], Tensor]]:
+def arms_of(z: Tensor, t: Tensor, *, slow: bool) -> dict[str, Callable[[], Tensor]]:
     """The losses on logits of full size."""
     valid = torch.ones((z.shape[0], *z.shape[2:]), dtype=torch.bool, device=z.device)
     found: dict[str, Callable[[], Tensor]] = {
@@ -82,9 +82,6 @@ def arms_of(z: Tensor, t: Tensor, *, compiled: bool, slow: bool) -> dict[str, Ca
         "continuous": lambda: fuzzy_positive_loss(z, t, threshold=T, rule="continuous"),
         "hard map": lambda: mapped("hard", z, t, valid),
     }
-    if compiled:
-        found["compiled mean"] = lambda: form("compiled", found["mean"])
-        found["compiled map"] = lambda: form("compiled", found["map"])
     if slow:
         found["readable"] = lambda: form("reference", found["mean"])
         if z.dtype == torch.float32:  # the released code fails on others
@@ -193,11 +190,10 @@ def cells(args: argparse.Namespace) -> dict[str, Callable[[], dict[str, object]]
     def full(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> dict[str, object]:
         z, t = logits(shape, kind, dtype, args.device)
         z.requires_grad_()
-        compiled = args.device == "cpu" and shape[1] <= 32 and not args.no_compile
         autocast = args.device == "cuda" and dtype != torch.float32
         slow = not args.no_slow and (kind == "confident" or args.all_slow)
         with torch.autocast(args.device, dtype=torch.bfloat16, enabled=autocast):
-            return measure(arms_of(z, t, compiled=compiled, slow=slow), z, z.numel(), args.repeats)
+            return measure(arms_of(z, t, slow=slow), z, z.numel(), args.repeats)
 
     def low(shape: tuple[int, ...], stride: int, *, mixed: bool) -> dict[str, object]:
         size = (shape[2], shape[3])
@@ -265,7 +261,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-slow", action="store_true", help="without the readable and the published form")
     parser.add_argument("--all-slow", action="store_true", help="with them for every teacher, not the confident alone")
-    parser.add_argument("--no-compile", action="store_true", help="without the compiled form")
     parser.add_argument("--json", type=Path, help="file to merge the rows into")
     parser.add_argument("--table", type=Path, help="print the table of a file and stop")
     args = parser.parse_args()

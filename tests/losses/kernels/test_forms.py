@@ -11,7 +11,7 @@ from fuzzyseg import Mixed, assign_fuzzy_positives, fuzzy_positive_loss
 from fuzzyseg.losses import PIXEL_LOSSES, masked_mean
 from fuzzyseg.losses.fpl.options import FPLOptions
 from fuzzyseg.losses.fpl.reference import fuzzy_positive_map
-from fuzzyseg.losses.kernels import chunk_io, chunked, compiled, cpu, cpu_assignment, no_sync
+from fuzzyseg.losses.kernels import chunk_io, chunked, cpu, cpu_assignment, no_sync
 
 RULES = ("n-1", "n", "continuous", 1, 2)
 KINDS = ("concave", "linear", "convex", "convex1", "none")
@@ -216,47 +216,6 @@ def test_many_chunks_of_any_order_in_memory_give_the_gradient_of_one(monkeypatch
             torch.testing.assert_close(grad, expected, rtol=1e-9, atol=1e-12)
     channels_last = z.detach().to(memory_format=torch.channels_last)
     assert chunk_io.gradient_like(channels_last).stride() == channels_last.stride()
-
-
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "continuous"])
-def test_what_is_compiled_is_the_core(rule) -> None:
-    """The function that is compiled, run without compilation."""
-    for teacher in kinds_of_data(6, torch.float64).values():
-        z, t = random_logits(6, 63, seed=30, dtype=torch.float64), teacher[1].flatten(1)
-        scale, threshold = torch.full((63,), 0.5, dtype=torch.float64), torch.full((63,), 0.9, dtype=torch.float64)
-        for cap in (3, 5):
-            options = FPLOptions("linear", 50.0, cap, rule, "paper" if cap == 5 else "official")
-            pairs = tuple((i, j) for i, j, _, _ in cpu_assignment.comparators(6, 6))
-            grad, *maps = compiled.rows(z, t, threshold, scale, options, pairs)
-            out = torch.empty_like(z)
-            expected = cpu.fuzzy_pixels(z, t, threshold, options, scale, out, cross_entropy=False)
-            for result, wanted in zip(maps, expected[:5], strict=True):
-                wanted = torch.ones_like(scale) if wanted is None else wanted.double()
-                torch.testing.assert_close(result.double(), wanted, rtol=1e-9, atol=1e-11)
-            torch.testing.assert_close(grad, out, rtol=1e-9, atol=1e-11)
-
-
-def test_what_the_compiled_form_leaves_out_is_computed_by_the_other() -> None:
-    z, t = random_logits(4, 2048, seed=34), random_logits(4, 2048, seed=35)
-    for rule, entropy in (("continuous", False), ("n-1", True)):
-        options, given = FPLOptions(rule=rule), (torch.tensor(0.9),)
-        result, expected = (
-            form.fuzzy_pixels(z, t, *given, options, None, None, cross_entropy=entropy) for form in (compiled, cpu)
-        )
-        for each, other in zip(result, expected, strict=True):
-            assert (each is None and other is None) or torch.equal(each, other)
-
-
-@pytest.mark.slow
-def test_the_compiled_form(monkeypatch) -> None:
-    monkeypatch.setattr(chunked, "MIN_CHUNK", 3 * 1500)
-    z, t = random_logits(2, 3, 50, 50, seed=31).requires_grad_(), random_logits(2, 3, 50, 50, seed=32)
-    expected = fuzzy_positive_loss(z, t)
-    grad = torch.autograd.grad(expected, z)[0]
-    monkeypatch.setenv("FUZZYSEG_KERNEL", "compiled")
-    result = fuzzy_positive_loss(z, t)
-    torch.testing.assert_close(result, expected)
-    torch.testing.assert_close(torch.autograd.grad(result, z)[0], grad, rtol=1e-5, atol=1e-9)
 
 
 def test_sorting_networks_sort() -> None:

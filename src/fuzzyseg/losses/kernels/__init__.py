@@ -4,7 +4,6 @@
 | --- | --- | --- |
 | `reference` | on other devices, and for mixed precisions | `fpl/reference.py`, `pseudo_label.py` |
 | `chunked` | on CPU and CUDA | `chunked.py` |
-| `compiled` | on request, on the CPU | `compiled.py` |
 | `triton` | on request, on CUDA, or on the CPU with TRITON_INTERPRET=1 | `cuda/launch.py` |
 
 The environment variable FUZZYSEG_KERNEL requests a form, which is used wherever it is supported. All forms agree up to

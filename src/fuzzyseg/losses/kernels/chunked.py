@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fuzzyseg.losses.base import divisor
 from fuzzyseg.losses.fpl.options import FPLOptions
-from fuzzyseg.losses.kernels import chunk_io, compiled, cpu, no_sync
+from fuzzyseg.losses.kernels import chunk_io, cpu, no_sync
 from fuzzyseg.losses.kernels.chunk_io import Sink, Source
 
 MIN_CHUNK, MAX_CHUNK, SHARE = 1 << 16, 1 << 19, 100
@@ -129,13 +129,13 @@ class LossOutputs:
         return tuple(vars(self).values())
 
 
-def run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossOutputs:
+def run(inputs: LossInputs, upstream: Tensor | None = None) -> LossOutputs:
     """Compute the outputs. upstream (B,*spatial): factor of each pixel's gradient, in place of `_scale`."""
     outputs = LossOutputs.empty(inputs)
     images = 1 if inputs.student.dim() == 2 else inputs.student.shape[0]
     pixels = inputs.loss_shape.numel() // max(images, 1)
     student, teacher, sink, length = _readers(inputs, outputs.grad)
-    kernel = _kernel(inputs, form)
+    kernel = _kernel(inputs)
     valid = None if inputs.valid is None else inputs.valid.reshape(images, -1)
     threshold = inputs.threshold.to(inputs.precision)
     threshold = threshold.reshape(images, -1) if threshold.dim() else threshold
@@ -198,14 +198,15 @@ def _readers(inputs: LossInputs, grad: Tensor) -> tuple[Source, Source, Sink | N
     return source(inputs.student), teacher, sink, max(elements // (classes * row), 1) * row
 
 
-def _kernel(inputs: LossInputs, form: str) -> Callable[..., cpu.Pixels]:
-    """Return the function (z, t, threshold, scale, out) -> maps for this form and device."""
+def _kernel(inputs: LossInputs) -> Callable[..., cpu.Pixels]:
+    """Return the function (z, t, threshold, scale, out) -> maps for this device."""
     module = cpu if inputs.student.device.type == "cpu" else no_sync
     options, entropy = inputs.options, inputs.cross_entropy
     if options is None:
         return lambda z, t, threshold, scale, out: module.hard_pixels(z, t, scale, out)
-    function = compiled.fuzzy_pixels if form == "compiled" else module.fuzzy_pixels
-    return lambda z, t, threshold, scale, out: function(z, t, threshold, options, scale, out, cross_entropy=entropy)
+    return lambda z, t, threshold, scale, out: module.fuzzy_pixels(
+        z, t, threshold, options, scale, out, cross_entropy=entropy
+    )
 
 
 def _scale(inputs: LossInputs, valid: Tensor | None, pixels: int) -> Tensor | None:

@@ -28,7 +28,7 @@ from fuzzyseg.ops.mix import Mixed
 HAS_TRITON = find_spec("triton") is not None
 """Whether Triton, which is optional, is installed; it is imported on first use."""
 
-FORMS = ("reference", "chunked", "compiled", "triton")
+FORMS = ("reference", "chunked", "triton")
 """Allowed values of FUZZYSEG_KERNEL (`fuzzyseg.losses.kernels`)."""
 
 _ARGUMENTS = (
@@ -54,8 +54,6 @@ def choose(student: Tensor, teacher: Tensor | Mixed) -> str:
     device = student.device.type
     if requested == "reference" or device not in ("cpu", "cuda") or len(double) > 1 or student.numel() == 0:
         return "reference"
-    if requested == "compiled" and device == "cpu":
-        return "compiled"
     runs_triton = device == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
     # Not the default on CUDA until the kernels' tests have passed on a GPU.
     return "triton" if requested == "triton" and HAS_TRITON and runs_triton and not any(double) else "chunked"
@@ -149,7 +147,7 @@ def _run(inputs: LossInputs, form: str, upstream: Tensor | None = None) -> LossO
         if form == "triton":
             outputs: LossOutputs = _triton().run(inputs)
             return outputs
-        return chunked.run(inputs, form, upstream)
+        return chunked.run(inputs, upstream)
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
