@@ -23,6 +23,9 @@ PACKAGE = Path(__file__).parents[1]
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 
+DIVIDED = ("train", "distill", "evaluate", "predict")
+"""Commands that use all processes of torchrun."""
+
 
 class Failure(Exception):
     """Raised if a command fails at run time (exit code 1)."""
@@ -47,8 +50,8 @@ class Verb(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. Under torchrun, only `train`, `distill` and `predict` use more than one process."""
-        if ctx.info_name not in ("train", "distill", "predict") and (world := process_number("WORLD_SIZE", 1)) > 1:
+        """Run the command. Under torchrun, those that are not `DIVIDED` run only in the first process."""
+        if ctx.info_name not in DIVIDED and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first process
             del os.environ["WORLD_SIZE"]  # otherwise its trainings would wait for the others

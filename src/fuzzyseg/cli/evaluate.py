@@ -8,6 +8,7 @@ import typer
 
 from fuzzyseg.cli.options import DEVICE, Given, Import, Json, option, takes
 from fuzzyseg.cli.progress import counter
+from fuzzyseg.run.environment import process_number
 from fuzzyseg.run.logs import SCORE
 
 
@@ -31,7 +32,8 @@ def evaluate(
 ) -> None:
     """Score a trained model on a split.
 
-    The score is the mean IoU over all pixels of the split, at the size of the files.
+    The score is the mean IoU over all pixels of the split, at the size of the files. torchrun splits the images across
+    processes.
 
     \b
     Examples:
@@ -40,8 +42,11 @@ def evaluate(
     """
     from fuzzyseg.experiment import evaluate as score
 
+    first = process_number("RANK") == 0
     with counter("images") as progress:
-        result = score(source, progress=progress, **given)
+        result = score(source, progress=progress if first else None, **given)
+    if not first:
+        return
     if as_json:
         typer.echo(json.dumps(result, indent=2, ensure_ascii=False))
     else:

@@ -27,6 +27,7 @@ from fuzzyseg.experiment.validation import CROSS_FITTED, pixels_of_groups, train
 from fuzzyseg.inference import Predictor, load, predict_files
 from fuzzyseg.inference import evaluate as score
 from fuzzyseg.inference.outputs import Fuzzy
+from fuzzyseg.ops import distributed
 from fuzzyseg.plugins import metrics
 from fuzzyseg.run.files import fingerprint
 from fuzzyseg.run.folder import RunFolder
@@ -50,6 +51,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the last weights of a run, or those of a model folder, at the original image size.
 
+    Under torchrun, the images are distributed over the processes, and the first one writes the gallery.
+
     Args:
         source: a run folder or a model folder.
         data: folder with images and masks, or the name of an imported dataset. Default: the run's data.
@@ -68,16 +71,18 @@ def evaluate(
     Raises:
         ConfigError, DataError: the settings or the data are invalid.
     """
-    predictor = load(source, network=network, device=choose_device(device))
+    where = choose_device(device)
+    predictor = load(source, network=network, device=where)
     config, run = run_config(Path(source)), run_folder(Path(source))
     if gallery is not None and run is None:
         raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
     settings = config or Config()
-    with pixel_limit(settings.data.max_megapixels), tempfile.TemporaryDirectory() as folder:
+    limit = pixel_limit(settings.data.max_megapixels)
+    with limit, process_group(where), tempfile.TemporaryDirectory() as folder:
         if (custom := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(custom, Path(folder) / str(data))
         card = predictor.card
-        items, split, void, where = _items(Path(source), data, predictor, config, split)
+        items, split, void, place = _items(Path(source), data, predictor, config, split)
         for note in (*header_notes(items), *card.range_warnings(items)):
             logger.warning(printable(note))
         chosen = settings.evaluate.model_copy(update={"gallery": gallery or 0})
@@ -89,11 +94,13 @@ def evaluate(
         if run is not None and config is not None and gallery is not None:
             maps = partial(_pixel_maps, predictor, sets_of(Path(source), config), void)
             known = run.evaluation_dir, predictor, items, counts[0], maps, result, chosen, void
+            quality = reliability(items, maps)
             try:
-                write_evaluation(*known, reliability(items, maps), step=card.step, split=split)
+                if distributed.rank() == 0:
+                    write_evaluation(*known, quality, step=card.step, split=split)
             except OSError as error:
                 raise Unwritable(run.evaluation_dir, error, "it is unchanged: free disk space and retry") from None
-    return {"data": where, "split": split, **result}
+    return {"data": place, "split": split, **result}
 
 
 def _calibration(predictor: Predictor, items: list[Item], void: int, group: str | None) -> dict[str, Any]:

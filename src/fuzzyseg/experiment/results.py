@@ -89,7 +89,8 @@ def sessions(run: RunFolder, current: dict[str, Any], state: dict[str, Any] | No
     if state is None or not run.environment.is_file():
         return current
     before = run.read(run.environment)
-    return {**current, "earlier": [*before.pop("earlier", []), before]}
+    earlier = before.pop("earlier", [])
+    return {**current, "earlier": [*(earlier if isinstance(earlier, list) else []), before]}
 
 
 def restarted(run: RunFolder) -> bool:
