@@ -25,7 +25,7 @@ _HIDDEN = {"colours_of": "colours", "ignore_also": "ignore_index"}
 
 
 class Description(BaseModel):
-    """Content of `dataset.yaml`; unknown keys raise an error.
+    """Contents of `dataset.yaml`; unknown keys raise an error.
 
     colours: a list with one colour per class, or one or more colours per class name (stored as `colours_of`). values:
     one or more mask values per class name. ignore_index: one or more void values (all but the first become
@@ -123,7 +123,7 @@ def _entries(value: Any, known: dict[int, float]) -> float:
 
 
 def read_description(root: Path, path: Path | None = None) -> Description:
-    """Read the `dataset.yaml` of a dataset, or the file `path` in its place.
+    """Read the `dataset.yaml` of a dataset, or the file `path` instead.
 
     Returns an empty description if there is no `dataset.yaml`. Raises a DataError that names the file and key.
     """

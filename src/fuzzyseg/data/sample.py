@@ -105,7 +105,7 @@ class Item:
 
 @dataclass(frozen=True)
 class PublicDataset:
-    """Label metadata of a public dataset. stem: pattern that all image stems match. Default: the layout suffices."""
+    """Label metadata of a public dataset. stem: pattern of all image stems. Default: the layout suffices."""
 
     name: str
     classes: tuple[str, ...]
@@ -118,8 +118,8 @@ class Files:
     """Files found by a layout.
 
     splits: items by split, for existing splits. notes: messages about ignored files. unmatched_masks: masks without an
-    image. orders: class names in index order, by the file that declares them; the first file takes precedence. colours:
-    class colours from the last of these files, one per name, if declared there.
+    image. orders: class names in index order, keyed by the file that declares them; the first file takes precedence.
+    colours: class colours from the last of these files, one per name, if declared there.
     """
 
     splits: dict[str, list[Item]]

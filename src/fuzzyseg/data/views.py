@@ -45,9 +45,9 @@ class WeakStrong:
 
 @dataclass(frozen=True)
 class CropPair:
-    """Two overlapping crops of one image with independent flips: `image` and `pair[0]`; see `boxes` and `flips`.
+    """Two overlapping, independently flipped crops of one image: `image` and `pair[0]` of the `Batch`.
 
-    overlap: range of the fraction of a crop's height and width that both crops share. iou: range of the crops'
+    overlap: range of the crops' overlap along each axis, as a fraction of the crop's side. iou: range of the crops'
     intersection over union; after 50 rejected draws, both crops coincide. stride: the offset between the crops is a
     multiple of this along both axes, so that their feature maps are aligned. colours: strong photometric transforms,
     drawn separately for each crop. Default: weak colour jitter.
@@ -98,12 +98,12 @@ class PendingChanges(Protocol):
 
 @dataclass
 class Batch:
-    """B samples of one stream.
+    """B samples from one stream.
 
     image (B,Cin,H,W) float, normalised. strong: one tensor of the same shape per strong view. valid (B,H,W) bool, False
     in the padding. mask (B,H,W) int64 with 255 for void, or None (unlabelled). index (B,): indices in the source. name:
-    names of the B items. seed (B,) int64: seed of each sample. drawn_for (B,): class for which the sample was drawn,
-    -1: none. pair, boxes, flips (only for `CropPair`): (image, valid) of the second crop; (B,2,4) y0, x0, y1, x1 before
+    names of the B items. seed (B,) int64: seed of each sample. drawn_for (B,): class that the sample was drawn for, or
+    -1. pair, boxes, flips (only for `CropPair`): (image, valid) of the second crop; (B,2,4) y0, x0, y1, x1 before
     flipping; (B,2) bool. scores (B,C,H,W) float: the teacher's log-probabilities, if the stream has `scores`.
 
     Before `to`, images and mask have their stored dtype (uint8, or float32 in units), `statistics` contains the mean
@@ -172,9 +172,9 @@ class Batch:
 
 
 def known_pixels(image: Tensor, channels: int) -> Tensor | None:
-    """Return the known pixels of an image (..., C+1, H, W) as (..., H, W) bool, or None if it has no such band.
+    """Return the known pixels (..., H, W) bool from the extra band of an image (..., C+1, H, W), or None without one.
 
-    Resampled pixels to which a missing pixel contributes are not known.
+    Resampled pixels that depend on a missing pixel are not known.
     """
     if image.shape[-3] == channels:
         return None

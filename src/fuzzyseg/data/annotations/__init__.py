@@ -123,7 +123,7 @@ def check_empty(out: Path) -> None:
 
 
 def _write(source: Annotations, picture: AnnotatedImage, out: Path) -> bool:
-    """Copy the image and write its mask, if any. Returns whether it has one. On failure, no file is left behind."""
+    """Copy the image and write its mask if it is annotated. Returns whether it is. Leaves no file behind on failure."""
     if picture.image is not None:
         data, suffix = read_bytes(picture.image), picture.image.suffix.lower()
     else:

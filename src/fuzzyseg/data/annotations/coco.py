@@ -32,7 +32,7 @@ from fuzzyseg.data.text import counted, short
 
 
 class Image(Model):
-    """An entry of `images`."""
+    """An entry in `images`."""
 
     id: NonNegativeInt
     file_name: str
@@ -41,7 +41,7 @@ class Image(Model):
 
 
 class Category(Model):
-    """An entry of `categories`."""
+    """An entry in `categories`."""
 
     id: NonNegativeInt
     name: str = Field(min_length=1)
@@ -68,7 +68,7 @@ Shape = Annotated[
 
 
 class Annotation(Model):
-    """An entry of `annotations`: one object in an image."""
+    """An entry in `annotations`: one object in an image."""
 
     image_id: NonNegativeInt
     category_id: NonNegativeInt
@@ -77,7 +77,7 @@ class Annotation(Model):
 
 
 class File(Model):
-    """Content of a COCO file."""
+    """Contents of a COCO file."""
 
     images: list[Image]
     annotations: list[Annotation]
@@ -85,7 +85,7 @@ class File(Model):
 
 
 def lacking(content: Json) -> list[str]:
-    """Return the required COCO lists that are missing in `content`, such as `categories` in caption files.
+    """Return the required COCO lists that are missing from `content`, such as `categories` in caption files.
 
     Returns all of them if `content` is not an object.
     """
@@ -115,7 +115,7 @@ class _Entry:
 
 
 class Coco:
-    """Annotations of one COCO file, or of all COCO files in a folder.
+    """Annotations from one COCO file, or from all COCO files in a folder.
 
     In a folder, the names of files and folders determine the splits.
     """
@@ -127,7 +127,7 @@ class Coco:
         above = source.parent
         self._root = source if source.is_dir() else above.parent if above.name == "annotations" else above
         self._entries: dict[str, _Entry] = {}
-        self._listed: dict[tuple[str | None, Path], _Entry] = {}  # by split and image
+        self._listed: dict[tuple[str | None, Path], _Entry] = {}  # keyed by split and image
         self._joined: list[str] = []
         contents = {path: load_json(path) for path in paths}
         for path, content in contents.items():
@@ -155,7 +155,7 @@ class Coco:
         ]
 
     def _read_images(self, file: File, path: Path, folder: str) -> dict[int, _Entry]:
-        """Add the images of a file and return them by id. folder: output folder of the images. Raises DataError."""
+        """Add a file's images and return their entries keyed by id. folder: their output folder. Raises DataError."""
         entries: dict[int, _Entry] = {}
         for place, image in enumerate(file.images):
             where = f"{path}: images.{place}"
@@ -216,10 +216,10 @@ class Coco:
 
 
 def _folder_of(path: Path, several: bool) -> str:
-    """Return the output folder of a file's images: the split named by the file or its folders, if any.
+    """Return the output folder for a file's images: the split in its path, or else its path joined by underscores.
 
-    path: relative to the source. several: whether there are other files; the name of a single file is ignored, since it
-    may name any split.
+    path: relative to the source. several: whether there are other files. A single file's name is ignored, since it may
+    contain any split; without a split folder, the result is empty.
     """
     words = re.split(r"[^a-z0-9]+", path.stem.lower()) if several else []
     folders = [folder.name for folder in path.parents]

@@ -36,7 +36,7 @@ LINE, POINT = 10, 5
 """Line width and point radius in pixels, as drawn by LabelMe."""
 
 POLYGONS = ("oriented_rectangle", "rotation", "quadrilateral")
-"""Shape types of newer versions and of X-AnyLabeling that are polygons with four points."""
+"""Four-point polygon types of newer LabelMe versions and X-AnyLabeling."""
 
 MIN_POINTS = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "point": 1, "points": 1, "mask": 2}
 OPEN = ("polygon", "linestrip", "points")
@@ -44,7 +44,7 @@ OPEN = ("polygon", "linestrip", "points")
 
 
 class Shape(Model):
-    """An entry of `shapes`. points: (x, y) in pixels. mask: encoded image, for shapes of type mask.
+    """An entry in `shapes`. points: (x, y) in pixels. mask: encoded image, for shapes of type mask.
 
     LabelMe 3 does not write shape types, because all of its shapes are polygons.
     """
@@ -73,7 +73,7 @@ class Shape(Model):
 
 
 class File(Model):
-    """Content of a LabelMe file. imageData: encoded image, if embedded."""
+    """Contents of a LabelMe file. imageData: encoded image, if embedded."""
 
     shapes: list[Shape]
     imagePath: str
@@ -88,7 +88,7 @@ def is_labelme(content: Json) -> bool:
 
 
 class LabelMe:
-    """Annotations of the LabelMe files in a folder. Images without such a file are unlabelled."""
+    """Annotations from the LabelMe files in a folder. Images without such a file are unlabelled."""
 
     colours: list[Colour] | None = None
 
@@ -185,7 +185,7 @@ def _draw(image: PIL.Image.Image, shape: Shape, value: int, where: str) -> None:
 
 
 def _pixels(shape: Shape, where: str) -> PIL.Image.Image:
-    """Return the mask of a shape of type mask, 255 inside the object, as large as the box spanned by its two points.
+    """Return the image of a mask shape: 255 inside the object, sized like the box spanned by its two points.
 
     Moving a mask in LabelMe makes its points fractional.
     """

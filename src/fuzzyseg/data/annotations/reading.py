@@ -18,7 +18,7 @@ from fuzzyseg.data.sample import VOID, Colour, DataError, Size
 from fuzzyseg.data.text import nearest, problems, short
 
 Json = Any
-"""Unvalidated content of a JSON file."""
+"""Unvalidated contents of a JSON file."""
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -28,7 +28,7 @@ polygon, which is proportional to the length of its edges."""
 
 
 class Model(BaseModel):
-    """Base class of the file models: types are not converted, unknown keys are ignored."""
+    """Base class of the file models: types are not converted, and unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -41,7 +41,7 @@ class AnnotatedImage:
     """An image and its annotation.
 
     name: output path below images/, including the split folder, without suffix. image: the image file, or None if it is
-    embedded in the annotation file `origin`. annotated: False for an image without annotation.
+    embedded in the annotation file `origin`. annotated: False for an image without annotations.
     """
 
     name: str
@@ -69,7 +69,8 @@ class Annotations(Protocol):
 class Classes:
     """Class names in index order, and the class index of each label.
 
-    background: class index of unannotated pixels, or VOID without a background class. notes: messages for the user.
+    background: class index of unannotated pixels, or VOID if there is no background class. notes: messages for the
+    user.
     """
 
     def __init__(self, labels: list[str] | None, present: list[str], where: Path) -> None:
@@ -127,7 +128,7 @@ def _is_json(data: bytes, encoding: str) -> bool:
 
 
 def parse(model: type[M], content: Json, path: Path) -> M:
-    """Validate the content of a file. Raises a DataError that names the file, key and value."""
+    """Validate the contents of a file. Raises a DataError that names the file, key and value."""
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -18,7 +18,7 @@ _FLAT = bytes(2 * SIDE * SIDE)
 
 @dataclass(frozen=True)
 class Group:
-    """A group of duplicate images, by the name of the list that contains them, in list order."""
+    """A group of duplicate images, keyed by the list that contains them, in list order."""
 
     members: Mapping[str, tuple[FileInfo, ...]]
 

@@ -24,7 +24,7 @@ ACROSS, DOWN, SIDE = 9, 8, 16
 """Sizes of the downsampled images: fingerprint (9 x 8, for 8 x 8 differences) and thumbnail (16 x 16)."""
 
 LARGE = 1024
-"""Images are subsampled before averaging, by the largest step that leaves a longer side of at least this many
+"""Images are subsampled before averaging, with the largest step that keeps the longer side at least this long, in
 pixels."""
 
 _NAMES = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}
@@ -36,7 +36,7 @@ class FileInfo:
 
     size: (H, W) with the EXIF orientation applied. bands: number of bands without alpha; 3 for a palette. words:
     description such as `8-bit RGB JPEG`. digest: hash of the pixels. fingerprint, thumbnail: see `fingerprint_of`.
-    windows: whether the file was read in blocks because it is too large to decode at once.
+    windows: whether the file was read in blocks because it is too large to decode as a whole.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class FileInfo:
 def inspect_file(path: Path, kind: Kind, windows: bool = True) -> FileInfo:
     """Decode a whole file and return its properties. Sets `problem` instead of raising DataError.
 
-    windows: whether to decode a file that is too large for memory in blocks, which gives the same result.
+    windows: whether to decode files that are too large for memory block by block, with the same result.
     """
     try:
         if path.stat().st_size == 0:
@@ -101,7 +101,7 @@ def _words(head: Header) -> str:
 def fingerprint_of(pixels: NDArray[Any]) -> tuple[int | None, bytes]:
     """Return the difference hash ("dHash", 64 bits) of an image (H, W, bands), and a thumbnail.
 
-    Bit 8 y + x is set if cell (y, x + 1) of the grey image averaged to 9 x 8 cells is brighter than cell (y, x). The
+    The grey image is averaged to 9 x 8 cells; bit 8 y + x is set if cell (y, x + 1) is brighter than cell (y, x). The
     hash is robust to changes in size, brightness and compression. The thumbnail contains 16 x 16 standardised averages
     as float16. Returns (None, b"") for a single-colour image.
     """

@@ -25,7 +25,7 @@ FEW_PIXELS, FEW_SHARE, SEVERAL = 100, 1e-4, 10
 of `SEVERAL` or more masks."""
 
 SAMPLED_MASKS, SAMPLED_PIXELS = 16, 2**23
-"""Maximum numbers of masks and pixels that training examines for classes that may be void."""
+"""Maximum number of masks and of pixels in which training looks for classes that may be void."""
 
 Detail = dict[str, Any]
 Level = Literal["error", "warning"]
@@ -217,7 +217,7 @@ def missing_masks(lists: Mapping[str, Sequence[Item]], *, unusable: bool = False
 
 
 def scarce_classes(names: Sequence[str], training: Masks, evaluation: Masks) -> list[Finding]:
-    """Report classes with no or few training pixels."""
+    """Report classes with few or no training pixels."""
     if not training:
         return []
     sums = [sum(mask.counts[index] for mask in training if mask.counts) for index in range(len(names))]

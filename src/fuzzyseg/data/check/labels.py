@@ -153,7 +153,7 @@ def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
     """Return the labels, except void, that form thin lines between other labels in every mask with several labels.
 
     Drawing programs and annotation tools draw such outlines around objects. unnamed: labels that are also returned if
-    they are scattered between all others, like unannotated pixels and objects.
+    they are scattered between all others, as unannotated regions are.
     """
     masks = [mask for mask in masks if mask.changes]
     changes = sum((mask.changes for mask in masks), Counter[tuple[int, int]]())
@@ -176,7 +176,7 @@ def likely_void(masks: Masks, unnamed: Collection[int] = ()) -> list[int]:
 def _missed(masks: Masks, labels: Sequence[set[int]]) -> dict[int, float]:
     """Return, per label, the mean fraction of a mask's other labels that it does not border.
 
-    Only masks with three or more labels count, and only labels that occur in three or more of these are returned.
+    Only masks with three or more labels count, and only labels that occur in three or more of these masks are returned.
     """
     shares: dict[int, list[float]] = {}
     for mask, each in zip(masks, labels, strict=True):

@@ -13,9 +13,9 @@ from fuzzyseg.data.sample import Size
 
 @dataclass(frozen=True)
 class ClassShare:
-    """Pixels of a class and number of masks that contain it.
+    """Number of pixels of a class and of masks that contain it.
 
-    They are counted in the training masks and, with the prefix `held_`, in the validation and test masks.
+    Fields with the prefix `held_` count validation and test masks, the others training masks.
     """
 
     name: str
@@ -30,7 +30,7 @@ class ClassShare:
 class Report:
     """Statistics and findings of a dataset.
 
-    lists: (images, images with a mask) of labelled, unlabelled, val and test, excluding unusable files. images, masks:
+    lists: (images, images with a mask) for labelled, unlabelled, val and test, excluding unusable files. images, masks:
     number of files by description. sizes: number of images by (H, W). classes, void: pixel counts, if the labels could
     be resolved. notes: messages, for example about the encoding.
     """
@@ -64,7 +64,7 @@ class Report:
         self.sizes.update(each.size for each in images if each.size is not None)
 
     def count_masks(self, names: Sequence[str], training: Masks, held_out: Masks) -> None:
-        """Set the class and void statistics from the statistics of the masks."""
+        """Set the class and void counts from mask statistics."""
 
         def sums(masks: Masks, index: int) -> tuple[int, int]:
             values = [each.counts[index] for each in masks if each.counts]

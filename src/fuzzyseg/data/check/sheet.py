@@ -31,7 +31,7 @@ _FILL = (235, 235, 235)
 
 
 def check_sheet(path: Path, items: Sequence[Item]) -> None:
-    """Raise DataError if the sheet cannot be written, or would be taken for a file of the dataset."""
+    """Raise DataError if the sheet cannot be written, or would be mistaken for a file of the dataset."""
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"--sheet: found {path}; expected a file name that ends in {' or '.join(SUFFIXES)}")
     files = {file.parent for item in items for file in (item.image, item.mask) if file is not None}

@@ -24,10 +24,10 @@ def combine(
     unlabelled: Sequence[str | Path] | None = None,
     **options: Unpack[LabelOptions],
 ) -> DataSet:
-    """Return `first`, extended by the datasets `more` and the images `unlabelled`. Raises DataError.
+    """Return `first` with the datasets `more` and the images `unlabelled` added. Raises DataError.
 
-    more: roots of the datasets. unlabelled: see `add_unlabelled`. options: as in `read_dataset`, for all roots; a root
-    without class names uses the label map of `first`.
+    more: dataset roots. unlabelled: see `add_unlabelled`. options: as in `read_dataset`, for all roots; a root without
+    class names uses the label map of `first`.
     """
     options["fallback"] = first.label_map
     others = [read_dataset(root, **options) for root in more or ()]
@@ -36,10 +36,10 @@ def combine(
 
 
 def merge_datasets(first: DataSet, others: Sequence[DataSet]) -> DataSet:
-    """Return the merged dataset. Its classes are those of `first`; the classes of the others are matched by name.
+    """Return the merged dataset. It has the classes of `first`; classes of the others are matched by name.
 
-    Items of the others are named `<folder>/<name>`. Images that are already included are skipped. Raises DataError for
-    a class that `first` lacks.
+    Items from the others are named `<folder>/<name>`. Images that are already included are skipped. Raises DataError if
+    another dataset has a class that `first` lacks.
     """
     lists: dict[str, Any] = {split: getattr(first, split) for split in SPLITS}
     notes = list(first.notes)
@@ -73,7 +73,7 @@ def _remapped(item: Item, prefix: str, other: DataSet, order: list[int]) -> Item
 
 
 def _free(name: str, used: set[str]) -> str:
-    """Return the first unused name of `name`, `name_2`, `name_3`, ..., and add it to `used`."""
+    """Return the first unused name among `name`, `name_2`, `name_3`, ..., and add it to `used`."""
     free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, len(used) + 3))) if each not in used)
     used.add(free)
     return free
@@ -83,8 +83,8 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
     """Return the dataset with additional unlabelled training images.
 
     sources: folders (searched recursively), files or glob patterns. Files that are already in the dataset, as an image
-    of any split or as a mask, are skipped: validation images are not trained on, and masks are not used as images.
-    Raises DataError for a source without images.
+    of any split or as a mask, are skipped, so that validation images are not trained on and masks are not used as
+    images. Raises DataError for a source without images.
     """
     known = {path.resolve() for item in dataset.items for path in (item.image, item.mask) if path is not None}
     prefixes = {item.name.split("/")[0] for item in dataset.items}
@@ -104,7 +104,7 @@ def add_unlabelled(dataset: DataSet, sources: Sequence[str | Path]) -> DataSet:
 
 
 def _images(source: str) -> tuple[dict[str, Path], Counter[str]]:
-    """Return image files by path without suffix, and counts of other files by suffix.
+    """Return image files keyed by path without suffix, and counts of other files by suffix.
 
     Paths are relative to the folder or to the fixed part of the pattern.
     """

@@ -9,7 +9,7 @@ from fuzzyseg.data.datasets.suggest import suggest_masks
 from fuzzyseg.data.sample import DataError, Files
 
 CLASS_LISTS = ("classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "_classes.csv", "obj.names")
-"""Class lists that annotation tools write; they do not specify the order of the mask values."""
+"""Class lists written by annotation tools; they do not specify the order of mask values."""
 EXPECTED = "images/ and masks/ (each may have train/, val/, test/; or train/images, train/masks, ...)"
 
 

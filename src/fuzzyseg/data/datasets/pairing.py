@@ -11,14 +11,14 @@ from fuzzyseg.data.sample import DataError, Files, Item
 from fuzzyseg.data.text import nearest, short
 
 Key = tuple[str | None, str]
-"""(split or None, path without suffix below the split folder)."""
+"""(split or None, path relative to the split folder, without suffix)."""
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""Usual names of split folders and lists, mapped to the split."""
+"""Common names of split folders and lists, mapped to the split."""
 
 _AROUND = re.compile(r"[ _.-]?((19|20)\d\d|(set|images|data|split)$)")
 
@@ -56,29 +56,29 @@ def composed(text: str) -> str:
 
 
 def name_finder(known: Collection[str]) -> Callable[[str], str]:
-    """Return a function that maps a name in any Unicode form to the known name, and other names to themselves."""
+    """Return a function that maps any Unicode form of a known name to that name, and other names to themselves."""
     forms = {composed(name): name for name in known}
     return lambda name: name if name in known else forms.get(composed(name), name)
 
 
 def existing(path: Path) -> Path:
-    """Return the file whose name equals `path` up to Unicode form and slash direction, if any, otherwise `path`."""
+    """Return the file that matches `path` up to Unicode form and slash direction, or `path` if there is none."""
     names = (str(path), str(path).replace("\\", "/"))
     forms = (Path(normalize(form, name)) for name in names for form in ("NFC", "NFD"))
     return path if path.is_file() else next((form for form in forms if form.is_file()), path)
 
 
 def image_files(folder: Path) -> tuple[dict[str, Path], Counter[str]]:
-    """Return the image files below `folder` by relative path without suffix, and counts of other files by suffix.
+    """Return the image files below `folder`, keyed by relative path without suffix, and counts of other files.
 
-    Hidden files are skipped, links are followed. Raises DataError for two files that differ only in suffix.
+    Hidden files are skipped, links are followed. Raises DataError if two files differ only in suffix.
     """
     images = find_images(folder)
     return by_name(images), images.others
 
 
 def by_name(images: Found) -> dict[str, Path]:
-    """Return image files by relative path without suffix. Raises DataError for two that differ only in suffix."""
+    """Return image files keyed by relative path without suffix. Raises DataError if two differ only in suffix."""
     files: dict[str, Path] = {}
     for path in images.files:
         key = path.relative_to(images.root).with_suffix("").as_posix()
@@ -125,8 +125,8 @@ def pair_folders(places: Iterable[tuple[str, str | None, Path]], notes: list[str
 def pair(images: dict[Key, Path], masks: dict[Key, Path], notes: list[str]) -> Files:
     """Pair masks with images by split and path, or by path alone where only one side has split folders.
 
-    An image outside split folders belongs to the split of its mask, otherwise to train. Names match in any Unicode
-    form. notes: passed on to the result. Raises DataError if a mask matches several images or an image has two masks.
+    An image outside split folders belongs to the split of its mask, or else to train. Names match in any Unicode form.
+    notes: passed on to the result. Raises DataError if a mask matches several images or an image has two masks.
     """
     by_path: dict[str, list[Key]] = {}
     for key in images:

@@ -45,7 +45,7 @@ DATASETS = {
     "lists": Layout(tables.LISTS_EXPECTED, tables.has_lists, tables.read_lists),
     "manifest": Layout(tables.MANIFEST_EXPECTED, tables.has_manifest, tables.read_manifest),
 }
-"""Layouts by name; `read_dataset(layout="auto")` uses the one that matches."""
+"""Layouts keyed by name; `read_dataset(layout="auto")` uses the one that matches."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Hints about the folders that the user probably meant, if no dataset or no mask is found."""
+"""Hints about folders that the user may have meant, for when no dataset or mask is found."""
 
 import os
 import re
@@ -13,14 +13,13 @@ from fuzzyseg.data.io.pillow import SUFFIXES, suffix_of
 from fuzzyseg.data.text import short
 
 FOLDERS, FILES = 50, 20_000
-"""Maximum numbers of folders searched and of files listed in each, since the given folder may be as large as a home
-folder."""
+"""Maximum number of folders to search and of files to list in each, since the user may pass a home folder."""
 
 _MASKS = re.compile("mask|label|annot|gt|truth|seg|target|colou?r", re.IGNORECASE)
 
 
 def suggest_masks(root: Path, images: Sequence[Path]) -> str:
-    """Return a hint about up to three folders, beside the image folders, that contain files of the same names.
+    """Return a hint about up to three folders next to the image folders that contain files with the same names.
 
     Returns an empty string if there are none.
     """

@@ -29,19 +29,19 @@ GROUPS: tuple[tuple[tuple[int, int, int], tuple[str, str, str]], ...] = (
 
 CLASSES = ("ground", *(name for _, names in GROUPS for name in names))
 
-FREQUENCY = (0.4, 0.32, 0.28)  # of the classes within a group
-TINT = 22.0  # grey levels between the mean colours of two siblings ...
-TINT_SPREAD = 9.0  # ... and the standard deviation of one object's colour around its mean
-WAVELENGTH = (11.0, 6.5, 4.0)  # pixels, of the texture of the first, second and third sibling ...
-WAVELENGTH_SPREAD = 0.2  # ... and the relative standard deviation between objects
-CONTRAST = 14.0  # grey levels, of the texture
-NOISE = 9.0  # grey levels, of each pixel and channel
+FREQUENCY = (0.4, 0.32, 0.28)  # probability of each class within a group
+TINT = 22.0  # scale of the shift from a group's base colour to a class's mean colour, in grey levels
+TINT_SPREAD = 9.0  # standard deviation of an object's colour around its class mean, in grey levels
+WAVELENGTH = (11.0, 6.5, 4.0)  # texture wavelength of the three siblings, in pixels
+WAVELENGTH_SPREAD = 0.2  # relative standard deviation of the wavelength between objects
+CONTRAST = 14.0  # standard deviation of the texture, in grey levels
+NOISE = 9.0  # standard deviation of the noise per pixel and channel, in grey levels
 
-_SHIFTS = np.array([(1.0, 0.2, -0.6), (-0.6, 1.0, 0.2), (0.2, -0.6, 1.0)])  # direction of each sibling's tint
+_SHIFTS = np.array([(1.0, 0.2, -0.6), (-0.6, 1.0, 0.2), (0.2, -0.6, 1.0)])  # direction of each sibling's colour shift
 
 
 def _texture(rng: np.random.Generator, y: Floats, x: Floats, wavelength: float) -> Floats:
-    """Return a random pattern of about unit variance: a sum of waves of similar length in random directions."""
+    """Return a random pattern with roughly unit variance: waves of similar wavelength in random directions."""
     waves = 5
     angle = rng.uniform(0, np.pi, waves)
     length = wavelength * rng.uniform(0.85, 1.15, waves)
@@ -67,7 +67,7 @@ def _blob(rng: np.random.Generator, y: Floats, x: Floats) -> NDArray[np.bool_]:
 
 
 def draw_sample(rng: np.random.Generator, size: Size = (96, 128)) -> tuple[Bytes, Bytes]:
-    """Draw an image (H, W, 3) and its mask (H, W) with indices of `CLASSES`."""
+    """Draw an image (H, W, 3) and its mask (H, W) with indices into `CLASSES`."""
     height, width = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     image = np.full((height, width, 3), 128.0) + (9 * _texture(rng, y, x, 18.0))[..., None]

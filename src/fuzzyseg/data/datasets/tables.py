@@ -1,12 +1,12 @@
 """Image lists, as published with several methods, and tables of images.
 
-Each line of a list contains an image and its mask, separated by a space or tab (UniMatch, CPS on Cityscapes:
-`JPEGImages/a.jpg SegmentationClass/a.png`), an image (U2PL on Cityscapes:
-`leftImg8bit/train/ulm/ulm_0_leftImg8bit.png`) or a name (CPS and U2PL on VOC: `2007_000032`). A leading slash may
+Each line of a list contains an image path and a mask path, separated by a space or tab (UniMatch, CPS on Cityscapes:
+`JPEGImages/a.jpg SegmentationClass/a.png`), only an image path (U2PL on Cityscapes:
+`leftImg8bit/train/ulm/ulm_0_leftImg8bit.png`) or only a name (CPS and U2PL on VOC: `2007_000032`). A leading slash may
 denote the dataset root (CPS). Absolute paths and `..` are allowed; files outside the dataset folder are reported.
 
 A table (`manifest.csv`, `manifest.jsonl`, or a file given as the dataset) has the columns image, mask (may be empty)
-and split. Its paths are relative to its folder.
+and split. Paths are relative to the table's folder.
 """
 
 import csv
@@ -29,7 +29,7 @@ from fuzzyseg.data.sample import DataError, Files, Item, attempt, attempt_all
 from fuzzyseg.data.text import counted, decoded, nearest, short
 
 PARTS = ("train", "unlabelled", "val", "test")
-"""Parts of a dataset for which there may be lists."""
+"""Parts of a dataset that can have lists."""
 
 COLUMNS = ("image", "mask", "split")
 COMMENT = " (a comment starts a line or follows two spaces; otherwise # is part of a name)"
@@ -64,13 +64,13 @@ def quoted(name: str) -> str:
 
 
 def _part_named(name: str) -> str | None:
-    """Return the part (see `PARTS`) denoted by the name of a list, or of a split in a table, or None."""
+    """Return the part (see `PARTS`) denoted by a list's name or a table's split column, or None."""
     name = name.lower().replace("labeled", "labelled")
     return {"labelled": "train", "unlabelled": "unlabelled"}.get(name) or split_named(name)
 
 
 def _item(image: Path, mask: Path | None, root: Path) -> Item:
-    """Return an item named by its path below the root, without suffix, or by its full path if it is elsewhere."""
+    """Return an item named after its path without suffix, relative to the root if it is inside."""
     place = image.relative_to(root) if image.is_relative_to(root) else image.relative_to(image.anchor)
     return Item(image, mask, place.with_suffix("").as_posix())
 
@@ -127,7 +127,7 @@ def list_entries(path: Path) -> list[tuple[str, str | None]]:
 
 
 def _located(text: str, root: Path) -> Path:
-    """Return the file of a list entry: below `root`, even with a leading slash, or else at the absolute path."""
+    """Return the file for a list entry. A leading slash denotes `root` if the file exists there."""
     below = existing(root / text.lstrip("/"))
     return Path(text) if text.startswith("/") and not below.is_file() else below
 

@@ -83,7 +83,7 @@ def list_files(root: Path, description: Description, *, augmented: bool = True) 
 
 
 def _place(root: Path) -> Path | None:
-    """Return the folder with images and masks, at or below `root`."""
+    """Return the folder that contains the image and mask folders (`root` or one of `PLACES` in it), or None."""
     bases = (root / part for part in PLACES)
     return next((base for base in bases if (base / IMAGES).is_dir() and (base / MASKS).is_dir()), None)
 
@@ -91,7 +91,7 @@ def _place(root: Path) -> Path | None:
 def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
     """Return the folder with additional masks, and the masks by name.
 
-    The folder is SegmentationClassAug, or that of SBD in `root`, in VOC2012 or next to VOCdevkit.
+    The folder is SegmentationClassAug if it exists, otherwise SBD's `cls/` in `root`, in VOC2012 or next to VOCdevkit.
     """
     if (base / AUGMENTED).is_dir():
         return base / AUGMENTED, image_files(base / AUGMENTED)[0]
@@ -102,9 +102,9 @@ def _more_masks(root: Path, base: Path) -> tuple[Path, dict[str, Path]]:
 
 
 def split_lists(base: Path, images: dict[str, Path], folder: str = IMAGES) -> dict[str, list[str]]:
-    """Return image names by split from `ImageSets/Segmentation`. Raises DataError for missing images, except in test.
+    """Read image names per split from `ImageSets/Segmentation`. Raises DataError for missing images, except in test.
 
-    images: files by name. folder: the image folder below `base`.
+    images: image files keyed by name. folder: the image folder below `base`.
     """
     lists: dict[str, list[str]] = {}
     known = name_finder(images)

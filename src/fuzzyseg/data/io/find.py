@@ -75,7 +75,7 @@ def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
 
 
 def why_not_image(path: Path) -> str | None:
-    """Return the suffix or kind of a non-image file. Returns None for images, including broken links to one."""
+    """Return the suffix or kind of a non-image file. Returns None for images, including broken links to images."""
     if suffix_of(path) not in SUFFIXES:
         return suffix_of(path) or "no suffix"
     try:
@@ -93,7 +93,7 @@ def why_not_file(path: Path) -> str:
 
 
 def regular_files(folder: Path, pattern: str) -> list[Path]:
-    """Return the sorted files of a folder that match a pattern. Raises DataError for pipes and devices."""
+    """Return the sorted files in a folder that match a pattern. Raises DataError for pipes and devices."""
     files = sorted(path for path in folder.glob(pattern) if not path.is_dir())
     for path in files:
         if path.exists() and not path.is_file():

@@ -1,4 +1,4 @@
-"""Headers of image and mask files: size, bands and dtype, without decoding pixels."""
+"""Headers of image and mask files: size, bands and dtype, read without decoding pixels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ _BANDS = {
     "1": 1, "L": 1, "P": 1, "I": 1, "F": 1, "LA": 2, "PA": 1, "RGB": 3, "RGBA": 4, "CMYK": 3, "YCbCr": 3, "LAB": 3,
     "HSV": 3, **dict.fromkeys(pillow.SIXTEEN_BIT, 1),
 }  # fmt: skip
-"""Number of bands, including alpha, after conversion to grey or RGB, by Pillow mode."""
+"""Maps Pillow modes to the number of bands, including alpha, after conversion to grey or RGB."""
 
 _WORDS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 """PNG chunks that may contain an EXIF orientation."""
@@ -31,8 +31,8 @@ class Header:
 
     height, width: after applying the orientation. bands: number of bands, including alpha; 1 for a palette. dtype: name
     such as uint8, uint16 or float32. mode: Pillow mode, or `bands` for a `Raster`. alpha: whether the last band is
-    alpha. palette: whether pixels are palette indices. orientation: EXIF value. nodata: value of missing data, if
-    declared. pages: number of pages of a TIFF file.
+    alpha. palette: whether pixels are palette indices. orientation: EXIF value. nodata: value that marks missing data,
+    if declared. pages: number of pages of a TIFF file.
     """
 
     height: int
@@ -94,7 +94,7 @@ def _pillow(path: Path) -> Header:
 
 
 def _turn(image: Image.Image, file: BinaryIO, path: Path) -> int:
-    """Return the EXIF orientation. Avoids Pillow's search after the pixels of a PNG, which decodes the whole image."""
+    """Return the EXIF orientation. Unlike Pillow, decodes a PNG's pixels only if metadata follows them."""
     if image.format != "PNG":
         return pillow.exif_turn(image.getexif())
     place = file.tell()

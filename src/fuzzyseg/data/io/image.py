@@ -22,7 +22,7 @@ Units = NDArray[np.float32]
 """An image (H, W, channels) in units: the low and high values of its `Levels` are mapped to 0 and 1."""
 
 Bands = Sequence[int] | None
-"""Numbers of the bands to read, from 1; None: all."""
+"""Band numbers to read, starting from 1; None: all."""
 
 Image = Pixels | Units
 Picture: TypeAlias = str | Path | Pillow.Image
@@ -44,7 +44,7 @@ class Levels:
     high: tuple[float, ...] | None = None
 
     def units(self, array: NDArray[Any], path: Path) -> Units:
-        """Convert file values (H, W, bands) to units, float32. Raises DataError if the bands' range is unknown."""
+        """Convert file values (H, W, bands) to units, float32. Raises DataError if the value range is unknown."""
         if self.low is None or self.high is None:
             if array.dtype.kind != "u" or array.dtype.itemsize > 2:
                 raise DataError(
@@ -55,7 +55,7 @@ class Levels:
         if len(self.low) != array.shape[2] or len(self.high) != array.shape[2]:
             raise DataError(f"{path}: has {array.shape[2]} bands; expected {len(self.low)}, as many as data.low has")
         low, high = np.array(self.low), np.array(self.high)
-        if array.dtype == np.uint8 and high.max() > 255:  # the range of 16-bit files is not that of 8-bit files
+        if array.dtype == np.uint8 and high.max() > 255:  # a range for 16-bit files does not apply to 8-bit files
             low, high = np.zeros_like(low), np.full_like(high, 255)
         scaled = (array.astype(np.float64) - low) / np.where(high > low, high - low, 1.0)
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
@@ -73,11 +73,11 @@ def read_image(
     """Read an image as (H, W, channels), uint8, or float32 in units if `levels` is given. EXIF orientation is applied.
 
     If the number of bands differs from `channels`, grey is repeated for 3 channels, RGB is converted to grey (ITU-R
-    601) for 1 channel, and alpha is dropped; palettes and CMYK become RGB. bands: numbers of the bands to read, from 1,
-    in this order. Default: all. Without levels, 16-bit files are reduced to the high byte. with_known: if the file may
-    have missing data (see `Raster.missing`), append a band that is 0 for missing pixels and 255, or 1.0, elsewhere, and
-    set missing pixels to 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises a DataError that
-    names the file.
+    601) for 1 channel, and alpha is dropped; palettes and CMYK become RGB. bands: band numbers to read, starting from
+    1, in this order. Default: all. Without levels, 16-bit files are reduced to the high byte. with_known: if the file
+    may have missing data (see `Raster.missing`), append a band that is 0 for missing pixels and 255, or 1.0, elsewhere,
+    and set missing pixels to 0 in all bands. box: y0, x0, y1, x1 of the part of a raster to read. Raises a DataError
+    that names the file.
     """
     path, array, alpha, missing = _stored(source, box, exact=levels is not None)
     choose = partial(_chosen, alpha=alpha, path=path, channels=channels, bands=bands)
@@ -95,7 +95,7 @@ def read_image(
 
 
 def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = None) -> NDArray[Any]:
-    """Like `read_image`, but in the stored dtype, such as uint16. RGB converted to grey is float. Raises DataError."""
+    """Like `read_image`, but keeps the stored dtype (float64 for grey from non-8-bit RGB). Raises DataError."""
     _, array, alpha, _ = _stored(path, exact=True)
     return _chosen(array, alpha, path, channels, bands)
 
@@ -103,7 +103,7 @@ def read_native(path: Path, channels: int = 3, *, bands: Sequence[int] | None = 
 def read_known(
     source: Path | Raster, channels: int = 3, *, bands: Sequence[int] | None = None, box: Box | None = None
 ) -> NDArray[np.float64]:
-    """Like `read_native`, but float64 with NaN for missing data. Raises DataError."""
+    """Like `read_native`, but returns float64 with NaN for missing data. Raises DataError."""
     path, array, alpha, missing = _stored(source, box, exact=True)
     numbers: NDArray[np.float64] = _chosen(array, alpha, path, channels, bands).astype(np.float64)
     if missing is not None:
@@ -217,7 +217,7 @@ class Windows:
 
 
 def open_windows(path: Path, channels: int = 3, *, bands: Bands = None, levels: Levels | None = None) -> Windows | None:
-    """Open a tiled or striped TIFF or a NumPy file for reading in windows; None for other files. Raises DataError."""
+    """Open a tiled or striped TIFF or a NumPy file for reading in windows, or return None. Raises DataError."""
     raster = open_raster(path)
     if raster is None or not raster.windowed or raster.dtype == np.bool_:
         return None

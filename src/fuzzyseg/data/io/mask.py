@@ -1,4 +1,4 @@
-"""Reading and writing mask files, as stored values or colours."""
+"""Reading masks as stored values or colours, and writing index masks."""
 
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ LOSSY = ("JPEG", "MPO", "JPEG2000")
 """Formats with lossy compression. JPEG 2000 can be lossless, but files do not reliably declare it."""
 
 RUN_LENGTHS = (1, 2)
-"""BMP compressions (run-length encoding) for which missing rows are read as zeros, without an error."""
+"""BMP compression types (run-length encoding) for which missing rows are read as zeros, without an error."""
 
 
 def read_mask(path: Path, *, colours: bool = False, lossy: bool = False) -> NDArray[np.integer]:
     """Read the stored values of a mask as (H, W) integers, or its colours as (H, W, 3 or 4) uint8.
 
-    EXIF orientation is applied. Supports 8 to 32 bits. A palette file gives indices, or colours if `colours` is set.
+    EXIF orientation is applied. Supports 8 to 32 bits. Palette files yield indices, or colours if `colours` is set.
     lossy: also read formats such as JPEG, whose compression changes values. Raises a DataError that names the file.
     """
     if suffix_of(path) == MATLAB:
@@ -67,7 +67,7 @@ def _stored(image: Image.Image, path: Path, colours: bool) -> NDArray[np.integer
 
 
 def read_raster_mask(raster: Raster, box: Box | None = None) -> NDArray[np.integer]:
-    """Like `read_mask`, for a TIFF or NumPy file, or for a box of it. Raises DataError.
+    """Like `read_mask`, but for a TIFF or NumPy file, or a box within it. Raises DataError.
 
     Pixels with the value declared for missing data are void (255, or transparent). Undeclared NaN raises an error.
     """
@@ -98,7 +98,7 @@ def _voided(labels: NDArray[np.integer], missing: NDArray[np.bool_], nodata: flo
 
 
 def to_integers(array: NDArray[Any], path: Path) -> NDArray[np.integer]:
-    """Convert raster values to those of `read_mask`: (H, W) integers or (H, W, 3 or 4) uint8. Raises DataError.
+    """Convert raster values to what `read_mask` returns: (H, W) integers or (H, W, 3 or 4) uint8. Raises DataError.
 
     Whole numbers stored as floats become integers.
     """
@@ -139,7 +139,7 @@ def values_in(mask: NDArray[np.integer], path: Path) -> list[int]:
 
 
 def save_index_png(array: NDArray[np.integer], path: Path, palette: list[Colour] | None = None) -> None:
-    """Write class indices (H, W) from 0 to 255 as an 8-bit PNG with one band, which `read_mask` restores.
+    """Write class indices (H, W) from 0 to 255 as a single-band 8-bit PNG that `read_mask` reads back unchanged.
 
     palette: one colour per index, for image viewers; pixels remain indices. Raises DataError for other arrays.
     """

@@ -1,4 +1,4 @@
-"""SBD masks: MATLAB files (version 5) whose structure `GTcls` contains class indices per pixel in `Segmentation`.
+"""SBD masks: MATLAB files (version 5) whose `GTcls.Segmentation` contains the class index of each pixel.
 
 Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011. On damaged data, scipy's reader may crash the
 process (segmentation fault). SBD's variables are compressed and have a checksum, which is therefore verified first.
@@ -17,13 +17,13 @@ from fuzzyseg.data.sample import DataError
 
 SUFFIX = ".mat"
 LARGEST = 2**25
-"""Maximum size of a decompressed variable, in bytes. The largest in SBD has a few hundred thousand."""
+"""Maximum size of a decompressed variable, in bytes. The largest in SBD is a few hundred kB."""
 
 HEADER, COMPRESSED = 128, 15
 
 
 def read_matlab_mask(path: Path) -> NDArray[np.integer]:
-    """Read the class mask (H, W) of a file in SBD's `cls/`: 0 background, 1 to 20 classes. Raises DataError."""
+    """Read a class mask (H, W) from SBD's `cls/`: 0 is background, 1 to 20 are classes. Raises DataError."""
     from scipy.io import loadmat
 
     expected = "expected a mask of SBD's folder cls/, with GTcls.Segmentation"

@@ -18,7 +18,7 @@ from fuzzyseg.data.sample import DataError
 TIFF = (".tif", ".tiff")
 NUMPY = ".npy"
 HEIF = (".heic", ".heif") if find_spec("pillow_heif") else ()
-"""Suffixes of phone images, which Pillow reads if the package pillow-heif is installed."""
+"""Suffixes of HEIF images (phone photos), supported if pillow-heif is installed."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".bmp", *TIFF, ".webp", ".jp2", ".gif", *HEIF, NUMPY)
 """Suffixes of supported image and mask files. Only the first frame of an animation is read."""
@@ -40,7 +40,7 @@ _MEGAPIXELS: ContextVar[int | None] = ContextVar("megapixels", default=None)
 
 @contextmanager
 def pixel_limit(megapixels: int | None) -> Iterator[None]:
-    """Context manager that limits the size, in megapixels, of images that are decoded at once. None: no change.
+    """Context manager that limits the size, in megapixels, of images that are decoded as a whole. None: no change.
 
     The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit, but new
     threads and other processes do not.
@@ -53,13 +53,13 @@ def pixel_limit(megapixels: int | None) -> Iterator[None]:
 
 
 def most_pixels() -> int:
-    """Return the maximum number of pixels of an image that is decoded at once."""
+    """Return the maximum number of pixels of an image that is decoded as a whole."""
     megapixels = _MEGAPIXELS.get()
     return (Image.MAX_IMAGE_PIXELS or sys.maxsize) if megapixels is None else megapixels * 10**6
 
 
 def too_large(height: int, width: int, bands: int = 1) -> bool:
-    """Return whether an image has more pixels than the limit, or more than 16 times as many values (over all bands)."""
+    """Return whether an image has more pixels than the limit, or more than 16 times that many values over all bands."""
     limit = most_pixels()
     return height * width > limit or height * width * bands > 16 * limit
 
@@ -91,7 +91,7 @@ def check_regular(path: Path) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file. Raises DataError if it cannot be read or is empty."""
+    """Return the contents of a file. Raises DataError if it cannot be read or is empty."""
     check_regular(path)
     with decoding(path):
         data = path.read_bytes()
@@ -126,7 +126,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def open_header(file: BinaryIO) -> Image.Image:
-    """Like `PIL.Image.open`, but without its size check, whose limit is a global variable of Pillow."""
+    """Like `PIL.Image.open`, but without the size check, whose limit is a Pillow global."""
     Image.init()
     if HEIF and "HEIF" not in Image.OPEN:
         import pillow_heif  # type: ignore[import-not-found, import-untyped, unused-ignore]

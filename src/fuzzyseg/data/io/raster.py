@@ -21,11 +21,11 @@ from fuzzyseg.data.sample import Box, DataError
 Array = NDArray[Any]
 
 NO_SIDECARS = {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-"""GDAL options to ignore files beside the image (.aux.xml, .ovr, .msk)."""
+"""GDAL options for ignoring sidecar files (.aux.xml, .ovr, .msk)."""
 
 HUGE = 1e30
-"""Nodata values above this are compared with a tolerance, because files often round them: -3.4e+38 for the lowest
-float32."""
+"""Nodata values of larger magnitude are compared with a tolerance, because files often round them (-3.4e+38 for the
+lowest float32)."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Raster:
     """Header of a TIFF or NumPy file; `read` decodes its pixels.
 
     height, width: as stored, before applying `orientation` (EXIF value, 1 to 8). alpha: whether the last band is alpha.
-    nodata: value of missing data, if declared and representable. block: height and width of a tile or strip, which is
-    decoded as a whole. pages: numbers of the TIFF directories that contain the bands. axis: axis of the bands in a
+    nodata: value that marks missing data, if declared and representable. block: height and width of a tile or strip,
+    which is decoded as a whole. pages: numbers of the TIFF directories that contain the bands. axis: band axis of a
     NumPy array, if any.
     """
 
@@ -70,7 +70,7 @@ class Raster:
         """Return a bool array (h, w) that is True at missing pixels of an array (h, w, bands) from `read`.
 
         A pixel is missing if any of its bands is NaN, infinite or equal to the declared value. For unsigned types,
-        where this value may be a brightness, all bands must be equal to it. Alpha is ignored.
+        where this value may also be a valid brightness, all bands must be equal to it. Alpha is ignored.
         """
         bands = array[..., : self.bands - self.alpha]
         absent = ~np.isfinite(bands)
@@ -104,10 +104,10 @@ class Raster:
 
 
 def gdal_read(path: Path, driver: str, box: Box | None = None, page: int = 1) -> Array:
-    """Decode pixels (h, w, bands) with one GDAL driver.
+    """Decode pixels (h, w, bands) with a single GDAL driver.
 
-    No other driver can open the file, because some (VRT) open other files and network addresses named in it. Raises
-    DataError (no rasterio) or RasterioError (damaged file).
+    Other drivers are disabled, because some (VRT) open files and network addresses named in the file. Raises DataError
+    (no rasterio) or RasterioError (damaged file).
     """
     check_rasterio(path)
     import rasterio
@@ -130,8 +130,8 @@ def check_rasterio(path: Path) -> None:
 def open_raster(path: Path) -> Raster | None:
     """Read the header of a TIFF or NumPy file. Returns None for files that Pillow reads. Raises DataError.
 
-    Pillow reads palettes, CMYK, fewer than 8 bits, and files that are not TIFF despite their suffix. TIFF pages with
-    one grey band each are read as the bands of one image; other files with several pages raise an error.
+    Pillow reads files with a palette, CMYK or fewer than 8 bits, and files that are not TIFF despite their suffix. TIFF
+    pages with one grey band each are read as the bands of one image; other files with several pages raise an error.
     """
     suffix = pillow.suffix_of(path)
     if suffix != pillow.NUMPY and suffix not in pillow.TIFF:
@@ -200,7 +200,7 @@ def _tiff(path: Path) -> Raster | None:
 
 
 def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
-    """Parse the GDAL_NODATA tag, a text. Returns None if it is missing or the dtype cannot represent its value."""
+    """Parse the GDAL_NODATA text tag. Returns None if it is missing or the dtype cannot represent its value."""
     try:
         value = float(str(tags[42113]).strip("\0 "))
     except (KeyError, ValueError):
@@ -212,16 +212,16 @@ def _nodata(tags: Mapping[int, Any], dtype: np.dtype[Any]) -> float | None:
 
 
 def palette_nodata(path: Path) -> float | None:
-    """Return the value for missing data declared by a TIFF file of up to 8 bits, if any."""
+    """Return the nodata value declared by a TIFF file with at most 8 bits, or None."""
     pages = _pages(path)
     return _nodata(pages[1], np.dtype(np.uint8)) if pages else None
 
 
 def _pages(path: Path) -> dict[int, dict[int, Any]]:
-    """Return the tags of the image directories of a TIFF file by number, from 1; {} if it is not a TIFF file.
+    """Return the tags of each image directory in a TIFF file, keyed by its number from 1; {} for other files.
 
-    Omits thumbnails and overviews (recognised by their tag, or if at most half as high and wide) and transparency masks
-    (by their tag).
+    Omits thumbnails and overviews (recognised by their tag, or by being at most half as high and wide) and transparency
+    masks (by their tag).
     """
     pages: dict[int, dict[int, Any]] = {}
     with path.open("rb") as file, warnings.catch_warnings():
@@ -256,7 +256,7 @@ def _check_complete(path: Path, tags: Mapping[int, Any], tiled: bool, block: tup
     """Raise DataError if a page lacks pixels, which GDAL would fill with zeros.
 
     A tile with offset and size 0 was never written, which is allowed: it contains missing data, or 0. A strip of size 0
-    is lost, as is a tile of which only one of the two is 0.
+    is lost, as is a tile where only one of the two is 0.
     """
     places, counts = (_values(tags, tag, ()) for tag in ((324, 325) if tiled else (273, 279)))
     expected = -(-tags[257] // block[0]) * -(-tags[256] // block[1])

@@ -34,8 +34,8 @@ def read_scores(item: Item) -> Tensor:
 def scores_file(folder: Path, item: Item) -> Path:
     """Return the file for an item's stored prediction.
 
-    Its name contains the image's file size and modification time, so that students trained on other images of the same
-    name can share the folder. Earlier versions used only the name; such a file is returned if it exists.
+    Its name contains the image's file size and modification time, so that students trained on different images with the
+    same names can share the folder. Earlier versions used only the name; such a file is returned if it exists.
     """
     old, status = folder / f"{item.name}.npz", item.image.stat()
     return old if old.is_file() else folder / f"{item.name}-{status.st_size:x}-{status.st_mtime_ns:x}.npz"

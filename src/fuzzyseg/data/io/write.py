@@ -47,7 +47,7 @@ def _unwritable(number: int, text: str, filename: str) -> Unwritable:
 
 
 def class_colours(count: int) -> list[Colour]:
-    """Return distinct default colours for `count` classes: Okabe and Ito's and five of Tol's, then bright hues."""
+    """Return `count` distinct colours: seven by Okabe and Ito, four by Tol and a grey, then bright hues."""
     hues = [colorsys.hsv_to_rgb(0.618 * place % 1, 0.6 + 0.4 * (place % 2), 0.95) for place in range(count)]
     bright = [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in hues]
     return [*_DISTINCT, *bright][:count]
@@ -79,9 +79,9 @@ def overlay(
 def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.uint8]:
     """Convert an image (H, W, bands) to a displayable 8-bit image (H, W, 3) or (H, W, 1).
 
-    8-bit grey and RGB images are returned unchanged. For other images, the first three bands (of two, the first) are
-    scaled such that two standard deviations below the mean are black and two above are white. mean, std: per band, in
-    [0, 1]; further bands are dropped.
+    8-bit grey and RGB images are returned unchanged. Other images are reduced to three bands (one if there are fewer)
+    and scaled so that mean - 2 std is black and mean + 2 std is white. mean, std: per band, in [0, 1]; bands beyond
+    their length are dropped.
     """
     image = image[..., : len(mean)]
     bands = image.shape[2]
@@ -96,7 +96,7 @@ def to_picture(image: NDArray[Any], mean: Sequence[float], std: Sequence[float])
 
 
 def legend(entries: Sequence[tuple[str, Colour | None]], width: int) -> NDArray[np.uint8]:
-    """Draw (text, colour) entries as a strip (h, w, 3), w >= `width`: a square of the colour, if any, then the text."""
+    """Draw (text, colour) entries as a strip (h, w, 3), w >= `width`: a square unless colour is None, then the text."""
     font = ImageFont.load_default(size=max(12, min(40, width // 40)))
     edge = round(1.4 * font.getbbox("Ag")[3])
     lengths = [round(font.getlength(text)) + 2 * edge for text, _ in entries]
