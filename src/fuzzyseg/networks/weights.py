@@ -1,4 +1,4 @@
-"""Loading and saving of encoder and network weights, in files and from the Hugging Face hub."""
+"""Loading and saving encoder and network weights, with files and the Hugging Face hub."""
 
 import hashlib
 import re
@@ -215,10 +215,10 @@ def _sha256(file: Path) -> str:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Fall back to the hub's local cache if one short request does not reach the hub.
+    """Fall back to the local cache if one short request cannot reach the hub.
 
     The hub client would retry each request for most of a minute. Neither smp nor timm forwards its argument
-    `local_files_only`, so its offline flag is the only way.
+    `local_files_only`, so the only way is to set its offline flag.
     """
     before = constants.HF_HUB_OFFLINE
     try:

@@ -1,4 +1,4 @@
-"""CutMix: box masks, pasting of images, and `Mixed` logits.
+"""CutMix: box masks, image pasting and `Mixed` logits.
 
 Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020), or
 Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).

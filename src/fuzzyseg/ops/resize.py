@@ -1,4 +1,4 @@
-"""Resizing of logits, labels and masks, and a context that disables autocast."""
+"""Resizing logits, labels and masks, and a context that disables autocast."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 
 
 def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
-    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; a no-op if that is their size.
+    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; a no-op if they already have that size.
 
     align_corners is True by default, as in the heads of segmentation_models_pytorch.
     """

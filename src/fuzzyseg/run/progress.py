@@ -20,7 +20,7 @@ DAY = 24 * 3600.0
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """Return a console for bars and colours; it bypasses a stream that escapes control codes (its attribute `raw`)."""
+    """Return a console for bars and colours. It uses the stream's attribute `raw`, if any, to keep control codes."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=getattr(stream, "raw", stream))
 
@@ -28,8 +28,8 @@ def terminal(*, stderr: bool = False) -> Console:
 class Display(Sink):
     """Display of losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
 
-    After three steps it reports the expected duration; if the first step is slow, its work. If the terminal is
-    closed, the display stops without an error, so that the training can finish with a checkpoint.
+    After three steps, it reports the expected duration; if the first step is slow, it reports what that step computes.
+    If the terminal is closed, the display stops without an error, so that the training can finish with a checkpoint.
     """
 
     def __init__(
