@@ -1,4 +1,4 @@
-"""Resizing logits, labels and masks, and a context that disables autocast."""
+"""Functions that resize logits, labels and masks, and a context manager that disables autocast."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context that disables autocast, so that losses use fp32 or the precision of their inputs."""
+    """Return a context manager that disables autocast, so that losses use fp32 or the precision of their inputs."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()

@@ -15,7 +15,7 @@ from fuzzyseg.run.files import UNWRITABLE
 LOCK = ".lock"
 """Name of the lock file."""
 LOCK_TIMEOUT = 7.0
-"""Seconds to wait for the lock, which data workers of a killed training process keep for up to five seconds."""
+"""Seconds to wait for the lock, which data workers of a killed training process may hold for up to five seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class RunFolder:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raise RunFolderError if a new run's folder contains more than files written before the first checkpoint."""
+        """Raise RunFolderError if a new run's folder has files other than those written before the first checkpoint."""
         if resume:
             return
         run_files = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}

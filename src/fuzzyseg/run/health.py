@@ -20,7 +20,7 @@ LIMITS = {
     "learnt": 0.01,  # ... unless a second class of the validation masks has at least this IoU
     "single_sets": 0.99,  # fraction of pixels with K = 1 at which FPL amounts to cross entropy
     "no_signal": 1e-3,  # unsupervised loss, as a fraction of the supervised one, below which it has no effect
-    "ramp": 0.2,  # initial fraction of steps in which it may be zero: weights ramp up, few pixels are confident
+    "ramp": 0.2,  # initial fraction of steps in which it may be zero, as weights ramp up and few pixels are confident
     "behind": 0.02,  # mIoU below the supervised start or baseline
     "settled": 0.25,  # fraction of steps after which a run is compared with these two
     "unseen": 1e-3,  # IoU of a class that is never predicted, after half of the steps

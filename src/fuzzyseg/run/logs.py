@@ -52,7 +52,7 @@ class MetricsLog(Sink):
         self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line. New findings of the review are added to the line as `health`, where later sinks see them."""
+        """Append a line. New findings from the review are added to the line as `health`, where later sinks see them."""
         if self._review is not None:
             self._lines.append(line)
             self._count += 1

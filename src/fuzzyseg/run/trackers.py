@@ -25,7 +25,7 @@ class _Numbers(Sink):
     """
 
     def __init__(self, name: str, kept: int, add: Callable[..., object], end: Callable[[], object]) -> None:
-        """name: name in the warning. kept: last step of an earlier session. add: called with numbers and step."""
+        """name: name used in the warning. kept: last step of an earlier session. add: called with numbers and step."""
         self._name, self._kept, self._add, self._end, self._failed = name, kept, add, end, False
 
     def write(self, line: dict[str, Any]) -> None:

@@ -238,7 +238,7 @@ def _colour_values(mask: Integers, encoding: Encoding, path: Path) -> tuple[NDAr
 
 
 def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:
-    """Snap greys between 0 and 255 (or 65535) to the nearer value. Elsewhere, distances between values mean nothing."""
+    """Snap greys in masks of 0 and 255 (or 65535) to the nearer of the two. Other encodings are unchanged."""
     table = dict(encoding.table or ())
     if set(table) not in ({0, VOID}, {0, HIGHEST}):
         return Decoded(labels, stored)

@@ -38,7 +38,7 @@ class Entry:
 class DiskCache:
     """Cache of arrays as files in a folder, limited to `limit` bytes across all processes.
 
-    Opening a cache deletes the least recently used files beyond the limit. Later, entries that do not fit are not
+    Opening a cache deletes the least recently used files beyond the limit. After that, entries that do not fit are not
     stored. Damaged files are deleted. If storing fails (full disk, read-only folder, no lock within a second), the
     process uses the cache read-only from then on.
     """

@@ -1,4 +1,4 @@
-"""Parsing image selections: counts, fractions, folds and list files."""
+"""Parsers for image selections: counts, fractions, folds and list files."""
 
 import re
 from collections.abc import Sequence

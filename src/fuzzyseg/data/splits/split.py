@@ -66,7 +66,7 @@ class Split:
 
 
 def labelled_order(items: Sequence[Item], present: NDArray[np.bool_] | None, seed: int) -> list[int]:
-    """Return the order in which items become labelled. N labelled images are the first N, so the sets are nested.
+    """Return the order in which items become labelled. The first N are labelled, so sets of different sizes are nested.
 
     While a class is uncovered, the next item is the first in shuffled order that contains the rarest such class; the
     others follow in shuffled order. present: (N,C), the classes of each item. Default: only shuffle.
