@@ -183,8 +183,7 @@ def make_split(
     with masks. policy: `cover` reads the masks of all candidates once, so that labelled images, held-out images and
     folds contain all classes if possible; `random` reads none. unlabelled: the images that are not labelled, or all.
     void: `unlabelled` also uses labelled images with void pixels as unlabelled (reads masks). group: see `group_keys`;
-    groups of validation images are excluded from training. presence: replaces the function that finds the classes in
-    masks.
+    groups of validation images are excluded from training. presence: function that returns the classes in masks.
     """
     pool = with_masks(dataset.train)
     amount, named = _labelled_amount(dataset, pool, labelled)
