@@ -1,4 +1,4 @@
-"""Construction of networks with segmentation_models_pytorch."""
+"""Network construction with segmentation_models_pytorch."""
 
 import difflib
 import inspect
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm  # private: torch has no public base class of batch norms
+from torch.nn.modules.batchnorm import _BatchNorm  # private: torch has no public base class for batch norms
 
 from fuzzyseg.networks.segmenter import Segmenter
 from fuzzyseg.networks.weights import from_hub, load_encoder, load_network, network_file
@@ -57,7 +57,7 @@ def build_network(
     """Build a network with new random decoder and head weights.
 
     arch: a name in `NETWORKS`. encoder: an encoder of segmentation_models_pytorch, or `tu-` plus a timm model name.
-    weights: encoder weights: imagenet (downloaded), none, or a file. channels: image channels. output_stride: the
+    weights: encoder weights; imagenet (downloaded), none or a file. channels: image channels. output_stride: the
     encoder's output stride, if configurable. checkpointing: recompute the encoder's activations in the backward pass.
     options: passed to the architecture and, for `tu-` encoders, to timm. Raises ValueError for an unknown name
     (suggesting the nearest known one), an option that does not apply, or weights that are unavailable or do not match.

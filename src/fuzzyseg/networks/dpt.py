@@ -33,7 +33,7 @@ class GridDecoder(nn.Module):
     def forward(self, features: list[Tensor], prefix_tokens: list[Tensor | None]) -> Tensor:
         """Fuse the encoder's maps and prefix tokens into (B,D,h,w), at twice the resolution of the finest level."""
         levels = []
-        parts: Any = self  # smp's modules have no types
+        parts: Any = self  # smp's modules are untyped
         for feature, tokens, project, reassemble in zip(
             features, prefix_tokens, parts.projection_blocks, parts.reassemble_blocks, strict=True
         ):

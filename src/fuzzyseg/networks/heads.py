@@ -1,4 +1,4 @@
-"""Helpers for methods: modules used only in training, access to a network's features, and checks of networks."""
+"""Helpers for methods: modules used only in training, access to a network's features, and network checks."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple

@@ -73,7 +73,7 @@ class Segmenter(nn.Module):
         return self.encoder(image)
 
     def decode(self, features: Any) -> Tensor:
-        """Decode the result of `encode` to features (B,D,h,w), D = `decoder_channels`."""
+        """Decode the result of `encode` into features (B,D,h,w), D = `decoder_channels`."""
         if isinstance(features, tuple):  # DPT: (features, prefix tokens)
             return self.decoder(*features)  # type: ignore[no-any-return]
         return self.decoder(features)  # type: ignore[no-any-return]
@@ -110,7 +110,7 @@ class Segmenter(nn.Module):
 
     @property
     def loads_elsewhere(self) -> bool:
-        """Whether segmentation_models_pytorch alone can load the weights of `smp`; not for a DPT with patches of 14."""
+        """Whether segmentation_models_pytorch alone can load the weights of `smp`. False for DPT with patches of 14."""
         return not self._is_dpt or loads_elsewhere(self.smp)
 
     @property

@@ -1,4 +1,4 @@
-"""Loading and saving of encoder and network weights, in files and from the Hugging Face hub."""
+"""Encoder and network weights: loading, saving, and downloads from the Hugging Face hub."""
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.", "network.", "smp.", "encoder.", 
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "ema")
 _REACH_SECONDS = 5.0
 CHECKSUM = ".sha256"
-"""Suffix of the checksum file of a weights file."""
+"""Suffix of a weights file's checksum file."""
 
 
 def read_state(path: Path) -> State:
@@ -117,7 +117,7 @@ def _fill(module: nn.Module, state: State, what: str) -> None:
     have, such as a classifier, are ignored.
     """
     target = module.state_dict()
-    depth = 2 if len({k.split(".")[0] for k in target}) == 1 else 1  # timm's encoders are a single child
+    depth = 2 if len({k.split(".")[0] for k in target}) == 1 else 1  # timm's encoders have a single child module
     parts = {tuple(k.split(".")[:depth]) for k in target}
     given = {(target[k].data_ptr(), target[k].shape) for k in target if k in state}  # tied weights are stored once
     lacking = [k for k in target if k not in state and not k.endswith("num_batches_tracked")]
@@ -215,10 +215,10 @@ def _sha256(file: Path) -> str:
 
 @contextmanager
 def hub_or_cache() -> Iterator[None]:
-    """Fall back to the hub's local cache if one short request does not reach the hub.
+    """Fall back to the local cache if one short request cannot reach the hub.
 
     The hub client would retry each request for most of a minute. Neither smp nor timm forwards its argument
-    `local_files_only`, so its offline flag is the only way.
+    `local_files_only`, so the only way is to set its offline flag.
     """
     before = constants.HF_HUB_OFFLINE
     try:

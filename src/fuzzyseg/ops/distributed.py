@@ -33,7 +33,7 @@ def per_machine() -> int:
 
 
 def mean(value: Tensor) -> Tensor:
-    """Average a tensor over all processes, without gradient. It must have the same shape on each of them."""
+    """Average a tensor over all processes, without gradient. Its shape must be the same in each process."""
     if not active():
         return value
     value = value.detach().clone()
@@ -59,7 +59,7 @@ def gather(value: Tensor) -> Tensor:
 
 
 def gather_objects(value: T) -> list[T]:
-    """Return the values of all processes, in rank order. Their tensors must be on the CPU."""
+    """Return the values of all processes, in rank order. Any tensors in them must be on the CPU."""
     values = [value] * world_size()
     if active():
         dist.all_gather_object(values, value)
@@ -67,7 +67,7 @@ def gather_objects(value: T) -> list[T]:
 
 
 def divided(items: Sequence[S], measure: Callable[[S], T]) -> list[T]:
-    """Return `measure(item)` of each item, in order. The processes divide the items; tensors must be on the CPU."""
+    """Divide the items among processes, and return `measure(item)` for each, in order. Tensors must be on the CPU."""
     parts = gather_objects([measure(item) for item in items[rank() :: world_size()]])
     return [parts[number % len(parts)][number // len(parts)] for number in range(len(items))]
 

@@ -20,7 +20,7 @@ def teacher_of(student: nn.Module) -> nn.Module:
 
 
 def warm_decay(step: int, decay: float) -> float:
-    """Return min(1 - 1 / (step + 1), decay): 0 at step 0, then the decay of a plain average of all weights so far."""
+    """Return min(1 - 1 / (step + 1), decay). Until it reaches `decay`, the EMA is the mean of all values so far."""
     return min(1 - 1 / (step + 1), decay)
 
 

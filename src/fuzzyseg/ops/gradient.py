@@ -61,7 +61,7 @@ def adversarial_direction(
     """Find the direction in which `divergence` grows fastest, by power iteration on its Hessian; L2 norm 1 per sample.
 
     T. Miyato et al., "Virtual adversarial training", TPAMI 2018, Eq. 9-12. divergence(r) returns values, which are
-    summed, for an offset r shaped like `noise` (B,...); it must be smallest at r = 0 and independent between samples.
+    summed, for an offset r shaped like `noise` (B,...); it must be smallest at r = 0 and independent across samples.
     noise: initial direction. probe: L2 norm, per sample, of the offset at which the gradient is computed, about 0.01 to
     1 for images: the divergence is flat at 0, and for smaller offsets the gradient is lost in fp32 rounding. Computed
     without autocast and TF32. Changes no parameter's `.grad`; the result has no gradient. It is 0 for a sample whose

@@ -1,4 +1,4 @@
-"""CutMix: box masks, pasting of images, and `Mixed` logits.
+"""CutMix: box masks, image pasting and `Mixed` logits.
 
 Boxes follow French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations" (BMVC 2020), or
 Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation" (CVPR 2023).
@@ -38,8 +38,8 @@ def box_masks(
 ) -> Tensor:
     """Generate box masks (B,H,W) bool, True inside the boxes, from each sample's seed.
 
-    As in the generator of French et al., each box is sampled independently and covers a uniformly distributed fraction
-    `area` of the image with a random aspect ratio; both sides are then multiplied by sqrt(1 / boxes). Overlaps are
+    As in the generator of French et al., each box is sampled independently: it covers a fraction of the image drawn
+    uniformly from `area`, with a random aspect ratio; both sides are then multiplied by sqrt(1 / boxes). Overlaps are
     combined by XOR. probability: chance that a sample gets any box; otherwise its mask is all False. seeds: (B,) int64
     on the CPU, like the masks.
     """
@@ -71,10 +71,10 @@ def rectangle_masks(
 ) -> tuple[Tensor, ...]:
     """Generate rectangle masks (B,H,W) bool, one per view, True inside at most one rectangle per sample.
 
-    As in the generator of Yang et al., a sample gets a rectangle with `probability`. It covers a uniformly distributed
-    fraction `area` of the image; the ratio of its height to its width, each relative to the image's, is uniform in
-    `ratio`. Shape and position are resampled until it fits inside. Masks depend only on the sample's seed and differ
-    between views. seeds: (B,) int64 on the CPU, like the masks.
+    As in the generator of Yang et al., a sample gets a rectangle with `probability`. It covers a fraction of the image
+    drawn uniformly from `area`; the ratio of its height to its width, each relative to the image's, is drawn uniformly
+    from `ratio`. Shape and position are resampled until it fits inside. Masks depend only on the sample's seed and
+    differ between views. seeds: (B,) int64 on the CPU, like the masks.
     """
     height, width = size
     masks = torch.zeros((views, len(seeds), height, width), dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Resizing of logits, labels and masks, and a context that disables autocast."""
+"""Functions that resize logits, labels and masks, and a context manager that disables autocast."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,14 +11,14 @@ _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Return a context that disables autocast, so that losses use fp32 or the precision of their inputs."""
+    """Return a context manager that disables autocast, so that losses use fp32 or the precision of their inputs."""
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 
 
 def resize_logits(logits: Tensor, size: Sequence[int], *, align_corners: bool = True) -> Tensor:
-    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; a no-op if that is their size.
+    """Interpolate logits (B,C,*spatial) to `size`, one entry per spatial axis; a no-op if they already have that size.
 
     align_corners is True by default, as in the heads of segmentation_models_pytorch.
     """

@@ -26,7 +26,7 @@ def process_number(name: str, default: int = 0) -> int:
 
 
 def job() -> str | None:
-    """Return an identifier of the torchrun process that started this one, kept by restarts; None without torchrun."""
+    """Return an identifier of the torchrun process that started this one, or None. Restarts do not change it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
     try:
@@ -39,7 +39,7 @@ def job() -> str | None:
 def collect(facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the environment as plain values; None for values that cannot be detected.
 
-    facts: further values from torch (threads, name of the accelerator), stored under `hardware`.
+    facts: further values from torch (threads, accelerator name), stored under `hardware`.
     """
     return {
         "command": list(sys.argv),
@@ -86,8 +86,8 @@ def code_version(package: Path = PACKAGE) -> dict[str, str | None]:
     """Return the version of the package's code: a hash of its source files, and the last commit that changed them.
 
     The hash distinguishes code with the same version number. commit: None if git is missing or does not track the
-    package. Only git commands that do not read the working tree are used: others may run programs that the repository's
-    configuration names.
+    package. Only git commands that do not read the working tree are used, because others may run programs named in the
+    repository's configuration.
     """
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):

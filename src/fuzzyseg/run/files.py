@@ -24,8 +24,8 @@ def fingerprint(path: Path) -> str:
 def disk_error(error: BaseException, path: Path) -> OSError | None:
     """Return an OSError for `path` if an error is caused by a full or read-only disk, otherwise None.
 
-    torch raises a RuntimeError instead of the OSError; safetensors raises its own type, with the error number in the
-    text.
+    torch raises a RuntimeError instead of the OSError; safetensors raises its own exception type, with the error number
+    in the message.
     """
     number = next((int(text) for text in _OS_ERROR.findall(str(error))), None)
     for each in (error, error.__context__):

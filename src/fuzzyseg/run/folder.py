@@ -15,7 +15,7 @@ from fuzzyseg.run.files import UNWRITABLE
 LOCK = ".lock"
 """Name of the lock file."""
 LOCK_TIMEOUT = 7.0
-"""Seconds to wait for the lock, which data workers of a killed training process keep for up to five seconds."""
+"""Seconds to wait for the lock, which data workers of a killed training process may hold for up to five seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class RunFolder:
         """Context manager that creates the folder if necessary and locks it against other training runs.
 
         The operating system releases the lock of a dead process; its partial files are deleted. Raises RunFolderError
-        if another process, or another run in this one, has the lock. An OSError caused by a full or read-only disk
+        if another process, or another run in this one, holds the lock. An OSError caused by a full or read-only disk
         is re-raised with a message that explains how to resume; status: replaces that message.
         """
         lock = FileLock(self.path / LOCK, timeout=LOCK_TIMEOUT)
@@ -77,7 +77,7 @@ class RunFolder:
             lock.release()
 
     def check_empty(self, *, resume: bool) -> None:
-        """Raise RunFolderError if a new run's folder contains anything but files written before a first checkpoint."""
+        """Raise RunFolderError if a new run's folder has files other than those written before the first checkpoint."""
         if resume:
             return
         run_files = {self.path / LOCK, self.config, self.split, self.environment, self.metrics, self.tensorboard_dir}

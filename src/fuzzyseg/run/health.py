@@ -20,14 +20,14 @@ LIMITS = {
     "learnt": 0.01,  # ... unless a second class of the validation masks has at least this IoU
     "single_sets": 0.99,  # fraction of pixels with K = 1 at which FPL amounts to cross entropy
     "no_signal": 1e-3,  # unsupervised loss, as a fraction of the supervised one, below which it has no effect
-    "ramp": 0.2,  # initial fraction of steps in which it may be zero: weights ramp up, few pixels are confident
+    "ramp": 0.2,  # initial fraction of steps in which it may be zero, as weights ramp up and few pixels are confident
     "behind": 0.02,  # mIoU below the supervised start or baseline
-    "settled": 0.25,  # fraction of steps after which a run is compared with them
+    "settled": 0.25,  # fraction of steps after which a run is compared with these two
     "unseen": 1e-3,  # IoU of a class that is never predicted, after half of the steps
     "unseen_many": 0.25,  # fraction of such classes above which it is a warning, not a note
-    "rising": 2.0,  # supervised loss over its lowest average so far, if it is also above ...
+    "rising": 2.0,  # ratio of the supervised loss to its lowest median so far, if the loss is also above ...
     "low_loss": 0.1,  # ... this
-    "skipped": 0.05,  # fraction of steps that fp16 skipped
+    "skipped": 0.05,  # fraction of steps skipped because of fp16 overflow
     "fallen": 0.03,  # mIoU below the best evaluation, two or more evaluations ago ...
     "fitted": 0.7,  # ... while the supervised loss fell to this fraction of its value then
 }

@@ -41,7 +41,7 @@ class MetricsLog(Sink):
     def __init__(self, path: str | Path, *, keep_to: int = 0, review: Review | None = None) -> None:
         """Continue the file at `path` after step `keep_to`, removing later lines. 0: start a new file.
 
-        review: returns the entry `health` of a line, if any, from the lines so far; called at evaluations and every
+        review: computes a line's `health` entry, if any, from the lines so far; called at evaluations and every
         `REVIEWED` lines.
         """
         self.path = Path(path)
@@ -52,7 +52,7 @@ class MetricsLog(Sink):
         self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line. If the review has new findings, adds them to the line as `health`, also for later sinks."""
+        """Append a line. New findings from the review are added to the line as `health`, where later sinks see them."""
         if self._review is not None:
             self._lines.append(line)
             self._count += 1
@@ -125,7 +125,7 @@ def peak_memory_mib() -> float | None:
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """Return the lines of a `metrics.jsonl`, without a truncated last line.
 
-    Raises ValueError that names the file and line if another line is damaged.
+    Raises a ValueError that names the file and line if another line is damaged.
     """
     rows = Path(path).read_bytes().splitlines()
     lines = []
@@ -155,7 +155,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Convert `value` for JSON: non-finite numbers become None, tuples lists, keys strings."""
+    """Convert `value` for JSON: non-finite numbers become None, tuples become lists, and keys become strings."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

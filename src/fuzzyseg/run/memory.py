@@ -1,4 +1,4 @@
-"""Available memory of the machine, within the limits of its control groups (cgroups)."""
+"""Available memory, within the limits of the process's control groups (cgroups)."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _NAMES = (
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
-    """Return the bytes that a process can allocate before it is killed, if known. root: parent of /proc and /sys."""
+    """Return how many bytes this process can allocate before it is killed, if known. root: parent of /proc and /sys."""
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))

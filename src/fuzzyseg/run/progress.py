@@ -20,22 +20,22 @@ DAY = 24 * 3600.0
 
 
 def terminal(*, stderr: bool = False) -> Console:
-    """Return a console for bars and colours; it bypasses a stream that escapes control codes (its attribute `raw`)."""
+    """Return a console for bars and colours. It uses the stream's attribute `raw`, if any, to keep control codes."""
     stream = sys.stderr if stderr else sys.stdout
     return Console(file=getattr(stream, "raw", stream))
 
 
 class Display(Sink):
-    """Display of losses, learning rates, images/s, remaining time and the latest mIoU; for the first process only.
+    """Display of losses, learning rates, images/s, remaining time and the latest mIoU, for the first process only.
 
-    After three steps it reports the expected duration; if the first step is slow, its work. If the terminal is
-    closed, the display stops without an error, so that the training can finish with a checkpoint.
+    After three steps, it reports the expected duration; if the first step is slow, it reports what that step computes.
+    If the terminal is closed, the display stops without an error, so that training can finish with a checkpoint.
     """
 
     def __init__(
         self, total: int, *, done: int = 0, work: str = "", console: Console | None = None, live: bool | None = None
     ) -> None:
-        """Start the display. done: finished steps. work: description of a step. live: show a bar.
+        """Start the display. done: number of finished steps. work: description of a step. live: whether to show a bar.
 
         By default, a bar is shown on terminals.
         """

@@ -1,4 +1,4 @@
-"""Logging of metrics to TensorBoard, trackio or Weights & Biases, if the package is installed."""
+"""Metric logging to TensorBoard, trackio or Weights & Biases, if the package is installed."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ class _Numbers(Sink):
     """
 
     def __init__(self, name: str, kept: int, add: Callable[..., object], end: Callable[[], object]) -> None:
-        """name: name in the warning. kept: last step of an earlier session. add: called with numbers and step."""
+        """name: name used in the warning. kept: last step of an earlier session. add: called with numbers and step."""
         self._name, self._kept, self._add, self._end, self._failed = name, kept, add, end, False
 
     def write(self, line: dict[str, Any]) -> None:
@@ -41,7 +41,7 @@ class _Numbers(Sink):
     def _attempt(self, function: Callable[[], object]) -> None:
         try:
             function()
-        except Exception as error:  # of any package, over any network
+        except Exception as error:  # trackers may raise anything, such as network errors
             if not self._failed:
                 _log.warning("%s failed (%s); it receives no more data of this run", self._name, error or repr(error))
             self._failed = True
@@ -70,7 +70,7 @@ class TensorBoard(_Numbers):
 
 
 class Tracker(_Numbers):
-    """A run of trackio or wandb, which both have the functions `init`, `log` and `finish`.
+    """A run in trackio or wandb, both of which provide `init`, `log` and `finish`.
 
     Storage and network access are configured through their environment variables: `WANDB_MODE=offline`,
     `TRACKIO_SPACE_ID`, ...

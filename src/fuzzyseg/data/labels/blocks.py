@@ -51,7 +51,7 @@ def row_arrays(raster: Raster) -> Iterator[NDArray[Any]]:
 
 
 def stored_parts(item: Item) -> Iterator[tuple[int, NDArray[np.integer]]]:
-    """Yield (first row, pixels) of a mask, as from `read_stored`: in row blocks above the pixel limit, else whole."""
+    """Yield (first row, pixels) of an item's `read_stored` mask: whole or, above the pixel limit, in row blocks."""
     raster = large_raster(mask_of(item))
     if raster is None:
         yield 0, read_stored(item)

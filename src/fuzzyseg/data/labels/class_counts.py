@@ -18,7 +18,7 @@ from fuzzyseg.data.text import short
 S = TypeVar("S")
 T = TypeVar("T")
 MANY = 48
-"""Values from this one on are assumed to be grey levels, unless the classes are named."""
+"""Values of at least this are assumed to be grey levels unless the classes are named."""
 
 ADVICE = "declare the class names (classes) and the void value (ignore_index) in dataset.yaml"
 

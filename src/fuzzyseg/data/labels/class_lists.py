@@ -15,7 +15,7 @@ BACKGROUND, IGNORE = "_background_", "__ignore__"
 
 
 def numbered_lines(path: Path, errors: str = "strict") -> dict[int, str]:
-    """Return the non-empty lines of a text file, stripped, by line number from 1. errors: see `decoded`.
+    """Return the stripped, non-empty lines of a text file, keyed by line number from 1. errors: see `decoded`.
 
     Raises DataError.
     """
@@ -27,7 +27,7 @@ def numbered_lines(path: Path, errors: str = "strict") -> dict[int, str]:
 
 
 def read_lines(path: Path, errors: str = "strict") -> list[str]:
-    """Return the non-empty lines of a text file, stripped. errors: see `decoded`. Raises DataError."""
+    """Return the stripped, non-empty lines of a text file. errors: see `decoded`. Raises DataError."""
     return list(numbered_lines(path, errors).values())
 
 
@@ -65,7 +65,7 @@ def background_of(names: Sequence[str]) -> int | None:
 
 
 def note_names(names: Sequence[str]) -> list[str]:
-    """Return notes on void-like names, and on names that differ only in case, Unicode form, spaces, hyphens or _."""
+    """Return notes on void-like names, and on names that differ only in case, Unicode form or separators."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(re.sub(r"[\s_-]+", "", normalize("NFKC", name).casefold()), []).append(repr(name))

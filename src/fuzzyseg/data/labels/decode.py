@@ -138,7 +138,7 @@ def encode_labels(labels: Integers, encoding: Encoding | None, ignore_index: int
 
 
 def remap_classes(encoding: Encoding | None, ignore_index: int, order: list[int], text: str) -> Encoding:
-    """Map class index i to order[i] after `encoding` (None: class indices). ignore_index: default void value."""
+    """Make `encoding` (None: class indices) map class index i to order[i]. ignore_index: default void value."""
     base = encoding or PLAIN
     table = base.table if base.table is not None else tuple((index, index) for index in range(len(order)))
     mapped = tuple((value, VOID if index == VOID else order[index]) for value, index in table)
@@ -171,7 +171,7 @@ def _labels(values: NDArray[np.integer], encoding: Encoding, ignored: tuple[int,
 
 @lru_cache(maxsize=64)
 def _lookup_table(encoding: Encoding, ignored: tuple[int, ...], length: int) -> NDArray[np.int32]:
-    """Return a table (length,) of labels by value."""
+    """Return a table (length,) that maps values to labels."""
     values = np.arange(length, dtype=np.int32)
     named = dict(encoding.table or ())
     void = np.isin(values, ignored)
@@ -191,7 +191,7 @@ def _lookup_table(encoding: Encoding, ignored: tuple[int, ...], length: int) -> 
 def _byte_table(
     encoding: Encoding, ignored: tuple[int, ...], classes: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-    """Return a table (256,) of labels by byte, and the invalid bytes: a fast path for 8-bit index masks."""
+    """Return a table (256,) that maps bytes to labels, and the invalid bytes, as a fast path for 8-bit index masks."""
     labels = _lookup_table(encoding, ignored, 256)
     wrong = invalid_labels(labels, classes)
     return np.where(wrong, VOID, labels).astype(np.uint8), np.flatnonzero(wrong)
@@ -209,7 +209,7 @@ def pack_colours(colours: NDArray[np.integer]) -> NDArray[np.int32]:
 
 @lru_cache(maxsize=4)
 def _colour_table(colours: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int16]:
-    """Return a table (2**24,) of value + 2 by packed colour; 0: none. Pages that remain zero take no memory."""
+    """Return a table (2**24,) that maps packed colours to value + 2, or 0. Pages that stay zero use no memory."""
     table = np.zeros(2**24, np.int16)
     for r, g, b, value in colours:
         table[r << 16 | g << 8 | b] = value + 2
@@ -238,7 +238,7 @@ def _colour_values(mask: Integers, encoding: Encoding, path: Path) -> tuple[NDAr
 
 
 def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encoding: Encoding) -> Decoded:
-    """Snap greys between 0 and 255 (or 65535) to the nearer value. Other values have no meaningful distance."""
+    """Snap greys in masks of 0 and 255 (or 65535) to the nearer of the two. Other encodings are unchanged."""
     table = dict(encoding.table or ())
     if set(table) not in ({0, VOID}, {0, HIGHEST}):
         return Decoded(labels, stored)
@@ -250,12 +250,12 @@ def _snap_binary(labels: NDArray[np.int32], stored: NDArray[np.integer], encodin
 def nearest_colours(packed: Integers, encoding: Encoding) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Find the nearest entry of `encoding.colours` for each packed colour (N,).
 
-    Returns its index (N,), the first one at equal distances, and the squared Euclidean distance in RGB (N,).
+    Returns the entry's index (N,), the first one for ties, and the squared Euclidean distance in RGB (N,).
     """
     assert encoding.colours is not None
     channels = np.stack(unpack_colour(packed), 1)
     index, best = np.zeros(len(packed), np.intp), np.full(len(packed), np.iinfo(np.int32).max, np.int32)
-    for place, (*colour, _) in enumerate(encoding.colours):  # a loop saves memory: lossy files have 100,000 colours
+    for place, (*colour, _) in enumerate(encoding.colours):  # a loop saves memory: lossy files may have 100,000 colours
         distance = ((channels - np.array(colour, np.int32)) ** 2).sum(1, dtype=np.int32)
         closer = distance < best
         index[closer], best[closer] = place, distance[closer]

@@ -20,11 +20,11 @@ from fuzzyseg.data.text import counted, short
 S = TypeVar("S")
 
 HEADERS, SAMPLE = 200, 32
-"""Maximum number of masks whose headers, and whose pixels, are read."""
+"""Maximum number of headers and of masks to read."""
 
 RARE, NEAR, MANY = 1e-4, 24.0, 64
 """A detected colour is doubtful if it covers less than RARE of the pixels, or if its distance in RGB to a colour 20
-times as frequent is at most NEAR. More than MANY colours are doubtful as well."""
+times as frequent is at most NEAR. More than MANY colours in total are doubtful as well."""
 
 
 def subsample(items: Sequence[S], limit: int) -> list[S]:
@@ -134,11 +134,14 @@ def select_class_colours(counts: Counter[Colour], masks: int, snap: bool) -> lis
 TABLE = ((0, 0), (VOID, 1))
 FULL = {0, VOID}
 HIGHS = (VOID, 2**16 - 1)
-"""Object values in masks with 0 and the maximum of 8 or 16 bits."""
+"""Object values in binary masks: the maximum of 8 or 16 bits."""
 
 
 def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = VOID) -> tuple[LabelMap, list[str]]:
-    """Return the label map of masks with 0 and `high`, and a note. Raises DataError unless two names are declared."""
+    """Return the label map of masks with values 0 and `high`, and a note.
+
+    Raises DataError if the number of declared names is not two.
+    """
     names = declared.names or ["background", "foreground"]
     if len(names) != 2:
         raise DataError(f"encoding: binary masks have two classes, 0 and {high}; {len(names)} are declared: keep two")
@@ -148,10 +151,10 @@ def binary_labels(declared: DeclaredLabels, base: Encoding | None, high: int = V
 
 
 def check_scales(declared: DeclaredLabels, labels: LabelMap, files: Files, base: Encoding | None) -> list[str]:
-    """Find masks with 0 and 255 among masks with 0 and 1. If declared binary, set their encodings. Returns warnings.
+    """Check for masks with values 0 and 255, where 255 may be the object or void. Returns warnings.
 
-    In a mask with 0 and 255, the value 255 can be the object or void. Raises DataError if masks are not declared
-    binary, and either `labels` would decode this 255 as void or both kinds of masks exist.
+    If masks are declared binary, sets the encodings of those with values 0 and 1 (or 65535). Otherwise, raises
+    DataError if `labels` would decode 255 as void, or if there are also masks with values 0 and 1.
     """
     read = labels.encoding or Encoding()
     coloured = read.colours != (base and base.colours)

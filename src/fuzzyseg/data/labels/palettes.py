@@ -21,13 +21,14 @@ DECLARE = "set encoding: index or encoding: colour in dataset.yaml"
 
 
 def colours_decide(items: Sequence[Item], declared: DeclaredLabels) -> set[Colour] | None:
-    """Return None if indices determine the classes; if colours do, return those that are void only by their index.
+    """Return None if indices determine the classes; if colours do, return the unnamed colours whose indices are void.
 
     Colours determine the classes if they are named (declared, or known from the training data) and contradict the
-    indices. The palettes of all files are compared; pixels are read only if the palettes disagree.
+    indices. The palettes of all files are compared; pixels are read only if palettes contradict each other or the
+    indices.
 
-    items: masks of all splits; those without a palette are skipped. Raises DataError if a colour has no name and either
-    its index contradicts it, or two files disagree on the colour of an index.
+    items: masks of all splits; those without a palette are skipped. Raises DataError if an index contradicts its named
+    colour, or files disagree on the colour of an index, and some colour in use has no name.
     """
     if declared.kind is not None or declared.description.values or declared.description.reduce_zero_label:
         return None
@@ -144,7 +145,7 @@ def _disagrees(index: int, palette: Palette, named: dict[Colour, int], class_of:
 
 
 def _palette(item: Item) -> Palette | None:
-    """Return the palette of a mask, if any. Unreadable files raise an error only when they are read."""
+    """Return the palette of a mask, if any. None for unreadable files, which raise an error when decoded."""
     path = mask_of(item)
     try:
         with path.open("rb") as file:

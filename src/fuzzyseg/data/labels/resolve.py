@@ -194,7 +194,7 @@ def _indexed(declared: DeclaredLabels, items: Sequence[Item], base: Encoding | N
 
 
 def _named(names: list[str], items: Sequence[Item], base: Encoding | None, declared: DeclaredLabels) -> Resolved:
-    """Resolve the labels of masks with named classes. A sample shows whether masks are binary or start at 1."""
+    """Resolve the labels of masks with named classes. A sample determines whether they are binary or start at 1."""
     ignore, fallback, first = declared.ignore, declared.fallback, declared.void
     if fallback is not None and fallback.classes == names and ignore is None and not _is_coloured(fallback):
         return fallback, [f"{len(names)} classes, as in the training data"]
@@ -221,7 +221,7 @@ def _named(names: list[str], items: Sequence[Item], base: Encoding | None, decla
 
 
 def _check_kept(items: Sequence[Item], ignore: Sequence[int], names: Sequence[str]) -> None:
-    """Raise DataError if declared void values leave only one of two classes. Reads a sample, then all masks."""
+    """Raise DataError if declared void values leave only one of two classes. Reads a sample, then all if needed."""
     for examined in (subsample(items, SAMPLE), items):
         values = set(distinct_values(examined, ignore))
         if len(values - {*ignore, VOID}) > 1 or not values & set(ignore):

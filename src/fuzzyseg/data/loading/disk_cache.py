@@ -20,8 +20,8 @@ Key = tuple[object, ...]
 """Everything that determines the pixels: path, timestamps and size of the file, and reading options."""
 
 FORMAT = 3
-"""Part of every key on disk. Increment it if decoding the same file yields different pixels (reading, levels, masks,
-resizing) or if the layout of the cache files changes."""
+"""Part of every key on disk. Increment it when a code change alters the decoded pixels (reading, levels, masks,
+resizing) or the layout of the cache files."""
 
 _ENTRY = re.compile(r"[0-9a-f]{32}\.pixels")
 _PART = re.compile(r"[0-9a-f]{32}\.\d+\.\d+\.part")
@@ -38,7 +38,7 @@ class Entry:
 class DiskCache:
     """Cache of arrays as files in a folder, limited to `limit` bytes across all processes.
 
-    Opening a cache deletes the least recently used files beyond the limit. Later, entries that do not fit are not
+    Opening a cache deletes the least recently used files beyond the limit. After that, entries that do not fit are not
     stored. Damaged files are deleted. If storing fails (full disk, read-only folder, no lock within a second), the
     process uses the cache read-only from then on.
     """
@@ -76,7 +76,7 @@ class DiskCache:
         return entry
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Store the entry if it fits. Processes store one at a time, and files are written atomically."""
+        """Store the entry if it fits. Only one process stores at a time, and files are written atomically."""
         path = self._path(key)
         if not self._writable or os.path.exists(path):  # unlike Path.exists, never raises
             return
@@ -107,7 +107,10 @@ class DiskCache:
         return self.folder / f"{hashlib.sha256(repr(full_key).encode()).hexdigest()[:32]}.pixels"
 
     def _tidy(self) -> int:
-        """Delete partial files of killed processes and the least recently used files. Returns the bytes in use."""
+        """Delete partial files of killed processes and the least recently used files beyond the limit.
+
+        Returns the bytes in use.
+        """
         entries = []
         for path in self.folder.iterdir():
             with suppress(OSError):

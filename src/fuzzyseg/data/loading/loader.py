@@ -1,11 +1,11 @@
 """Batch loader: endless, resumable streams of batches.
 
 A sample depends only on (seed, stream, number); see `sampler`. It does not depend on the number of workers, on how a
-step is divided into processes and micro-batches, or on the step from which a run is resumed.
+step is divided among processes and micro-batches, or on the step from which a run is resumed.
 
 On Linux, workers are forked when `batches` starts. This is fast, needs no `if __name__ == "__main__"` in the user's
-script, and shares the file lists. A lock held by another thread at that moment remains locked in the worker; workers
-therefore use only the dataset, in one thread. Other platforms use their default start method.
+script, and shares the file lists. A lock held by another thread at that moment stays locked in the worker, so
+workers run a single thread and use only the dataset. Other platforms use their default start method.
 """
 
 import signal
@@ -28,7 +28,7 @@ from fuzzyseg.data.transforms.photometric import Colours, Pending
 from fuzzyseg.data.views import Batch, Stream
 
 _MAX_AHEAD = 32
-"""Maximum number of prefetched micro-batches, which limits their memory."""
+"""Maximum number of prefetched micro-batches, to limit memory use."""
 
 
 class ImageReader(Protocol):
@@ -39,15 +39,15 @@ class ImageReader(Protocol):
 
 
 _Task = tuple[str, tuple[Draw, ...]]
-"""A stream and the draws of one of its micro-batches, which one worker creates."""
+"""A stream name and the draws of one micro-batch, which a single worker loads."""
 
 
 @dataclass
 class _Samples(Dataset[dict[str, Tensor] | DataError]):
     """Map-style dataset that maps tasks to stacked tensors.
 
-    reading: stream number and item index that each worker is reading (-1: none). It is in shared memory, because a
-    killed worker cannot report them.
+    reading: stream number and item index of the image that each worker is reading (-1: none), in shared memory because
+    a killed worker cannot report them.
     """
 
     streams: dict[str, Stream]
@@ -102,10 +102,10 @@ class Loader:
     see `ImageReader`. geometry, jitter, mean, std: see `make_sample`. batch: images per step and stream, over all
     processes and micro-batches. accumulate: micro-batches per step. workers: number of worker processes that read
     images; 0: read in this process. rank, world: index and number of training processes. pin: whether to use pinned
-    memory. balance: see `Sampler`. focused: whether crops with masks contain a pixel of the class for which they were
-    drawn. colours_later: whether to apply photometric transforms on the device, in `Batch.to`. Raises ValueError if the
-    batch cannot be split evenly, and DataError if a stream has too few images. Checkpoints must include the state of
-    the attribute `sampler`.
+    memory. balance: see `Sampler`. focused: whether to place crops of images with masks over a pixel of the class for
+    which the image was drawn. colours_later: whether to apply photometric transforms on the device, in `Batch.to`.
+    Raises ValueError if the batch cannot be split evenly, and DataError if a stream has too few images. Checkpoints
+    must include the state of the attribute `sampler`.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Loader:
         """Yield this process's micro-batches (stream -> Batch, on the CPU) for the steps start to stop - 1.
 
         Weights that apply to step s must be published before step s - 15 is requested. Workers stop when the iterator
-        is closed or exhausted. Raises a DataError that names the file, including if a worker died while reading it.
+        is closed or exhausted. Raises a DataError that names the file, even if a worker died while reading it.
         """
         pending: deque[_Task] = deque()
         reached = [start]
@@ -211,7 +211,7 @@ class Loader:
         )
 
     def _receive(self, results: Iterator[Any]) -> dict[str, Tensor] | DataError:
-        """Return the next micro-batch, or an error: if raised here, its traceback would keep the workers alive."""
+        """Return the next micro-batch, or an error. If raised here, its traceback would keep the workers alive."""
         try:
             content: dict[str, Tensor] | DataError = next(results)
         except RuntimeError as error:
@@ -246,9 +246,9 @@ class Loader:
 def _start_worker(worker: int) -> None:
     """Set up a worker process.
 
-    A terminal sends Ctrl-C, and torchrun SIGTERM, to all processes of a group. The training process handles them and
-    stops the workers, which ignore them. Tensors are passed by file name, because passing file descriptors would need
-    one per prefetched tensor.
+    On Ctrl-C, a terminal sends SIGINT to every process in the group; torchrun sends SIGTERM. The training process
+    handles these signals and stops the workers, which ignore them. Tensors are passed by file name, because passing
+    file descriptors would require one per prefetched tensor.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -259,7 +259,7 @@ def _start_worker(worker: int) -> None:
 def share(tensors: Mapping[str, Tensor]) -> None:
     """Move tensors into shared memory. Raises DataError if there is not enough of it.
 
-    The queue would do this in a thread whose errors are not reported, so that the training process would wait forever.
+    Otherwise, the queue would do this in a thread that does not report errors, and the training process would hang.
     """
     try:
         for tensor in tensors.values():

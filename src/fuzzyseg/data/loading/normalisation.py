@@ -17,7 +17,7 @@ from fuzzyseg.data.sample import Box, DataError, Item, Size
 from fuzzyseg.data.text import short
 
 HEADERS, IMAGES = 500, 200
-"""Maximum number of files whose headers, and whose pixels, are read."""
+"""Maximum number of headers and of images to read."""
 
 WINDOW, WINDOWS = 512, 16
 """Side length and number of the evenly spaced windows read from a large file."""
@@ -27,9 +27,9 @@ UNSIGNED = ("uint8", "uint16")
 
 @dataclass(frozen=True)
 class Kinds:
-    """Properties of the images, according to their headers.
+    """Image properties read from the headers.
 
-    bands: distinct numbers of bands. dtypes: distinct dtypes. plain: whether all images are 8-bit RGB or grey, and at
+    bands: distinct band counts. dtypes: distinct dtypes. plain: whether all images are 8-bit RGB or grey, and at
     least one is RGB (only for 3 channels).
     """
 
@@ -39,7 +39,7 @@ class Kinds:
 
     @property
     def levels(self) -> Levels | None:
-        """None for 8-bit images, otherwise the default `Levels`, which are sufficient unless `measured_range`."""
+        """None for 8-bit images, otherwise the default `Levels`, which suffice unless `measured_range` is True."""
         return None if set(self.dtypes) == {"uint8"} else Levels()
 
     @property
@@ -53,7 +53,7 @@ class Kinds:
 
 
 def kinds_of(items: Sequence[Item], channels: int) -> Kinds:
-    """Read the bands and dtypes in headers. Raises a DataError that names an unreadable file."""
+    """Read band counts and dtypes from headers. Raises a DataError that names an unreadable file."""
     heads = map_items(subsample(items, HEADERS), lambda item: read_header(item.image))
     pictures = all(head.dtype == "uint8" and head.bands - head.alpha in (1, 3) for head in heads)
     colour = channels == 3 and pictures and any(head.bands > 2 for head in heads)
@@ -91,7 +91,7 @@ def measure(
     if not count.all():
         raise DataError(f"{sampled[0].image} and {len(sampled) - 1} more images: a band has no finite value")
     mean = total / count
-    # Deviations are summed around the mean of each image, to avoid cancellation for large values of low variance.
+    # Sum deviations around each image's mean, to avoid cancellation when values are large but vary little.
     image_means = sums[:, 1] / np.maximum(sums[:, 0], 1)
     variance = (sums[:, 2] + sums[:, 0] * (image_means - mean) ** 2).sum(0) / count
     std = np.sqrt(variance)
@@ -128,7 +128,7 @@ def sum_up(parts: Iterator[NDArray[Any]], channels: int) -> NDArray[np.float64]:
 def parts_of(path: Path, channels: int, bands: Bands, levels: Levels | None, *, native: bool) -> Iterator[NDArray[Any]]:
     """Yield the image, or windows of an image that is too large to read whole.
 
-    native: yield stored values as float64. They are read whole if the pixel limit permits, because their range is
+    native: yield stored values as float64, and the whole image if the pixel limit permits, because its value range is
     measured as well.
     """
     windows = open_windows(path, channels, bands=bands, levels=levels)

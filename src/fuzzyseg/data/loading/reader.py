@@ -148,10 +148,10 @@ class Reader:
 
 @dataclass
 class LazyReader:
-    """A `Reader` for training that returns files with too many pixels to decode whole as `Large`.
+    """A `Reader` for training that returns `Large` for files with too many pixels to decode whole.
 
     Supports NumPy files and tiled or striped TIFF files above the pixel limit, which are not cached. With `image_size`,
-    such files raise DataError, because resizing requires whole files.
+    such files raise DataError, because resizing requires the whole file.
     """
 
     reader: Reader
@@ -180,7 +180,7 @@ class LazyReader:
     def _large(
         self, shape: tuple[int, ...], read: Callable[[Box], NDArray[Any]], raster: Raster | None = None
     ) -> Large:
-        """Wrap `read` as `Large`. raster: header of an image, whose crops are limited in size. Default: a mask."""
+        """Wrap `read` as `Large`. raster: an image's header, used to limit the size of crops. None: a mask."""
 
         def within_limit(box: Box) -> NDArray[Any]:
             with pixel_limit(self.reader.megapixels):

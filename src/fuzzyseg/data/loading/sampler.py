@@ -17,7 +17,7 @@ from fuzzyseg.data.text import counted
 from fuzzyseg.data.views import Stream
 
 PUBLISH_DELAY = 16
-"""Weights published at step n apply to draws from step n + 16 on. The loader prefetches fewer steps."""
+"""Weights published at step n apply to draws from step n + 16 on. The loader prefetches fewer steps than that."""
 
 
 def _hash(*parts: object) -> int:
@@ -76,8 +76,8 @@ class Sampler:
     """Sampler of all streams, with optional weights.
 
     streams: by name. counts: number of images by source. batch: draws per step. balance: weights (C,N) by source, used
-    by its streams until others are published. Raises DataError if a source has too few images, ValueError for an
-    invalid partner.
+    by the source's streams until others are published. Raises DataError if a source has too few images, and ValueError
+    for an invalid partner.
     """
 
     streams: Mapping[str, Stream]
@@ -95,9 +95,8 @@ class Sampler:
         """Return the stream's draw `number`, counted from 0, which belongs to step number // batch.
 
         With weights, a class is drawn in proportion to the sum of its row, then an image in proportion to its entry in
-        that row. Weights that are all 0 have no effect. For paired streams: if only the image drawn by the other stream
-        contains the class, the image is drawn without weights, but `drawn_for` is still the class. A partner without
-        weights skips the image drawn by the other stream.
+        that row. Weights that are all 0 have no effect. A stream with a partner never draws the image that the partner
+        draws: if no other image contains the class, it draws one without weights, but `drawn_for` is still the class.
         """
         spec = self.streams[stream]
         n = self.counts[spec.source]
@@ -115,10 +114,10 @@ class Sampler:
         return Draw(index, draw_seed(self.seed, stream, number), drawn_for)
 
     def publish(self, stream: str, step: int, weights: Tensor) -> None:
-        """Set the weights (C,N) of a stream for draws from step + 16 on, where N is the number of images of its source.
+        """Set the weights (C,N) of a stream for draws from step + 16 on, where N is the number of images in its source.
 
         The weights are copied. Steps must not decrease, because weights that no later step needs are deleted. Raises
-        ValueError.
+        ValueError for an unknown stream, invalid weights or a decreasing step.
         """
         published = self._of(stream)
         n = self.counts[self.streams[stream].source]

@@ -1,4 +1,4 @@
-"""Value ranges of image files by dtype, and outliers that may be missing data."""
+"""Value ranges of image files by dtype, and outliers that may mark missing data."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ SAMPLE = 8
 """Number of files per dtype whose pixels are read."""
 
 FACTOR = 3.0
-"""Maximum ratio between the largest values of comparable images. Between 16-bit and 14-bit data, it is 4."""
+"""Maximum ratio between the largest values of comparable images. For 16-bit versus 14-bit data, the ratio is 4."""
 
 Ranges = Mapping[str, tuple[float, float]]
 """Smallest and largest value by dtype, without outliers."""
@@ -29,8 +29,8 @@ Ranges = Mapping[str, tuple[float, float]]
 class Values:
     """Statistics of sampled pixel values.
 
-    ranges: smallest and largest value by dtype, without outliers. outliers: number of files by outlier. example: a file
-    for each dtype.
+    ranges: smallest and largest value by dtype, without outliers. outliers: number of files that contain each
+    outlier. example: one file per dtype.
     """
 
     ranges: dict[str, tuple[float, float]]
@@ -56,7 +56,7 @@ class Values:
 
 
 def bits_of(limits: tuple[float, float] | None) -> int | None:
-    """Return 10, 12 or 14 if all values of a 16-bit type fit into that number of bits, otherwise None."""
+    """Return the bits (10, 12 or 14) that 16-bit values need; None if they fit into 8 bits or need more than 14."""
     return None if limits is None else next((bits for bits in (10, 12, 14) if 255 < limits[1] < 2**bits), None)
 
 
@@ -91,7 +91,7 @@ def _headers(paths: Sequence[Path]) -> list[Header | None]:
 
 
 def header_notes(items: Sequence[Item]) -> list[str]:
-    """Return notes on TIFF images and masks with declared missing data or several pages (up to 500 headers each)."""
+    """Return notes on TIFF images and masks (up to 500 each) that declare missing data or have several pages."""
     notes = []
     for what, paths in (("images", [item.image for item in items]), ("masks", [item.mask for item in items])):
         tiffs = [path for path in paths if path is not None and suffix_of(path) in TIFF]
@@ -107,7 +107,7 @@ def header_notes(items: Sequence[Item]) -> list[str]:
 
 
 def _limits(path: Path, channels: int, bands: Sequence[int] | None) -> tuple[tuple[float, float] | None, set[float]]:
-    """Return the smallest and largest value of a file without outliers, and the outliers.
+    """Return a file's smallest and largest value, excluding outliers, and the outliers.
 
     The smallest or largest value is an outlier if its distance to the next value exceeds the range of all others.
     """

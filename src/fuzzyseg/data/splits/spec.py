@@ -1,4 +1,4 @@
-"""Parsing image selections: counts, fractions, folds and list files."""
+"""Parsers for image selections: counts, fractions, folds and list files."""
 
 import re
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ def read_list(path: Path, items: Sequence[Item], root: Path, held_out: Sequence[
             continue
         name, mask = fields(text)
         written, fits = name, exact.get(name)
-        if not fits and "\\" in name:  # written on Windows; C:/ is a leading slash
+        if not fits and "\\" in name:  # written on Windows; C:/ counts as a leading slash
             name = re.sub("^[A-Za-z]:/", "/", name.replace("\\", "/"))
         fits = fits or names.get(composed(name)) or names.get(composed(Path(name).resolve().as_posix()))
         if not fits and (mask or name.startswith("/")):

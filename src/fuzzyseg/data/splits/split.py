@@ -24,7 +24,7 @@ from fuzzyseg.data.text import counted, short
 
 Policy = Literal["cover", "random"]
 MIN_BEST = 10
-"""Minimum number of labelled images for selecting a best checkpoint, if validation images are held out of the training
+"""Minimum number of labelled images for selecting a best checkpoint when validation images are held out of the training
 images."""
 
 
@@ -66,9 +66,9 @@ class Split:
 
 
 def labelled_order(items: Sequence[Item], present: NDArray[np.bool_] | None, seed: int) -> list[int]:
-    """Return the order in which items become labelled. The first N are the N labelled images, so that sets are nested.
+    """Return the order in which items become labelled. The first N are labelled, so sets of different sizes are nested.
 
-    While a class is uncovered, the next item is the first shuffled one that contains the rarest uncovered class; the
+    While a class is uncovered, the next item is the first in shuffled order that contains the rarest such class; the
     others follow in shuffled order. present: (N,C), the classes of each item. Default: only shuffle.
     """
     order = shuffled(items, seed, "labelled")
@@ -103,7 +103,7 @@ def _uncovered(names: Sequence[str], present: NDArray[np.bool_], chosen: Sequenc
 
 
 def _labelled_amount(dataset: DataSet, pool: list[Item], labelled: str | None) -> tuple[int | Path | None, list[Item]]:
-    """Parse `labelled` as a count, a list file or None (all). Also returns the images of a list."""
+    """Parse `labelled` as a count, a list file or None (all). Also returns the images in the list."""
     if not pool:
         raise DataError(
             f"{dataset.root}: none of {len(dataset.train)} training images has a mask; expected at least one: put "
@@ -183,7 +183,7 @@ def make_split(
     with masks. policy: `cover` reads the masks of all candidates once, so that labelled images, held-out images and
     folds contain all classes if possible; `random` reads none. unlabelled: the images that are not labelled, or all.
     void: `unlabelled` also uses labelled images with void pixels as unlabelled (reads masks). group: see `group_keys`;
-    groups of validation images are excluded from training. presence: returns the classes in masks.
+    groups of validation images are excluded from training. presence: function that returns the classes in masks.
     """
     pool = with_masks(dataset.train)
     amount, named = _labelled_amount(dataset, pool, labelled)

@@ -22,12 +22,12 @@ def shuffled(items: Sequence[Item], seed: int, purpose: str) -> list[int]:
 def stratified(
     parts: Sequence[Sequence[int]], present: NDArray[np.bool_], sizes: Sequence[int] | None = None
 ) -> list[list[int]]:
-    """Swap members between two parts, one pair at a time, while this makes classes occur in more parts.
+    """Swap members between parts, one pair at a time, as long as a swap makes classes occur in more parts.
 
     parts: disjoint lists of indices. present: (N,C), the classes of each index. sizes: number of images per index.
     Default: 1. Returns the new parts. The swap with the largest gain is made first; ties are broken by the smallest
     change of part sizes, then by order. If all parts already contain all possible classes, they are unchanged. The
-    result depends only on the order in the lists. Like any local search, this may miss a better partition.
+    result is deterministic. Like any local search, this may miss a better partition.
     """
     lists = [np.array(part, dtype=np.intp) for part in parts]
     size = np.ones(len(present), np.int64) if sizes is None else np.array(sizes)

@@ -40,7 +40,7 @@ def validation_images(
 ) -> tuple[list[Item], str, list[str]]:
     """Return the validation images, a note on their source, and notes on their limitations.
 
-    named: images of a list; they remain labelled, unless `fold:K/N` divides them into folds. presence: used for
+    named: images from a list file; they remain labelled unless `fold:K/N` divides them into folds. presence: used for
     stratification by class. Default: no masks are read.
     """
     items, note = _select(dataset, named, val, seed, group, presence)
@@ -146,7 +146,7 @@ def keys_of(items: Sequence[Item], group: str) -> dict[str, str]:
 
 
 def without_validation(items: list[Item], val: list[Item], kept: set[str], group: str | None) -> tuple[list[Item], str]:
-    """Return the items outside `val` and, unless listed in `kept`, outside its groups, and a note."""
+    """Exclude the items in `val` and, unless listed in `kept`, in its groups. Returns the rest, and a note."""
     val_names = {item.name for item in val}
     train = [item for item in items if item.name not in val_names]
     if group is None:
@@ -163,7 +163,7 @@ def without_validation(items: list[Item], val: list[Item], kept: set[str], group
 def _shortcomings(dataset: DataSet, val: Sequence[Item], presence: Presence | None, *, folds: bool) -> list[str]:
     """Return notes on missing classes and, except for folds, on too few validation images.
 
-    The masks of more than `MAX_READ` images are not read; for these, the evaluation reports classes without pixels.
+    With more than `MAX_READ` images, no masks are read, and only the evaluation reports classes without pixels.
     """
     lacking = []
     if presence is not None and 0 < len(val) <= MAX_READ:

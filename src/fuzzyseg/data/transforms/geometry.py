@@ -53,7 +53,7 @@ class Geometry:
 
     @property
     def blur(self) -> float:
-        """Factor of the blur sigma, at most 1."""
+        """Factor by which the blur sigma is multiplied, at most 1."""
         return min(1.0, min(self.crop) / self.blur_reference)
 
 
@@ -149,16 +149,16 @@ def make_sample(
 ) -> dict[str, Tensor]:
     """Create the views of an image (C,H,W), uint8 or float32 in units, and of a mask (H,W) uint8, if given.
 
-    scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: seed of all
-    random numbers. The image may have an extra band of known pixels (see `Reader.read`). Of a `Large` image, only the
-    crop is read. jitter: strength of the weak image's colour jitter. mean, std: per channel, in units (uint8: [0, 1]),
+    scores: float32 maps (K,h,w) of the whole image at any resolution, such as log-probabilities. seed: seed for all
+    random numbers. The image may have an extra band of known pixels (see `Reader.read`). Only the crop of a `Large`
+    image is read. jitter: strength of the weak image's colour jitter. mean, std: per channel, in units (uint8: [0, 1]),
     for photometric transforms of N bands. focus: class that the crop must contain if the mask does; -1: none.
     colours_later: draw photometric transforms without applying them.
 
     Returns `image` (C,H,W) and `valid` (H,W); with a mask, `mask` (H,W), 255 where not valid; with scores, `scores`
     (K,H,W), 0 in the padding; for `WeakStrong`, `strong` (n,C,H,W); for `CropPair`, `pair_image`, `pair_valid`, `boxes`
     (2,4) and `flips` (2,) bool (horizontal only). Images are 0 in the padding, not normalised (see `Batch.to`).
-    colours_later omits `strong` and adds `changes` (V,6,2) and `shown` (V,4), one entry per view; see `Pending`.
+    With colours_later, `strong` is replaced by `changes` (V,6,2) and `shown` (V,4), one entry per view; see `Pending`.
     """
     draw = random.Random(seed)
     if isinstance(view, CropPair):  # `flips` describes horizontal flips only

@@ -37,7 +37,7 @@ class Large:
         """Read the pixels that Pillow needs for `resize(size, box=box)`. Also returns the box relative to these pixels.
 
         size: (w, h). box: x0, y0, x1, y1. Bilinear weights extend one output pixel beyond the box. Pillow computes them
-        from coordinates, so they may differ from those of the whole image by rounding.
+        from coordinates, so rounding may make them differ from those of the whole image.
         """
         ranges = []
         for axis, length in enumerate((self.shape[-1], self.shape[-2])):
@@ -51,10 +51,10 @@ class Large:
 def chosen_place(
     mask: Tensor | Large, rows: Tensor, columns: Tensor, label: int, choose: Callable[[int], int]
 ) -> tuple[int, int] | None:
-    """Choose a pixel of mask[rows][:, columns] with a given label, and return its row and column (None without any).
+    """Choose a pixel of mask[rows][:, columns] with a given label. Returns its row and column; None if there is none.
 
-    choose(n): returns which of the n candidates, in row-major order, to use. rows, columns: in ascending order. A mask
-    in a file is read in strips.
+    choose(n): returns which of the n candidates, in row-major order, to use. rows, columns: in ascending order. A
+    `Large` mask is read in strips.
     """
     height, width = mask.shape
 

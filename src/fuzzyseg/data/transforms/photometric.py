@@ -2,8 +2,8 @@
 
 Transforms are drawn on the CPU, and applied there or, as `Pending`, on the device. 8-bit images with one or three bands
 are transformed by torchvision. For other images, brightness and contrast apply to each band separately. Saturation and
-grey mix the bands of each pixel with their mean, in standard deviations from the mean of the band, because bands may
-have different units. Hue applies only to three bands.
+grey mix the bands of each pixel with their mean, in standard deviations from each band's mean, because bands may have
+different units. Hue applies only to images with three bands.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def draw_weak(draw: random.Random, strength: float) -> list[Change]:
 
 
 def draw_strong(draw: random.Random, view: WeakStrong, blur: float = 1.0) -> list[Change]:
-    """Draw colour jitter, grey and blur, each with its probability. blur: factor of the view's sigma."""
+    """Draw colour jitter, grey and blur, each with its probability. blur: factor for the view's sigma."""
     changes: list[Change] = []
     if draw.random() < view.jitter_probability:
         changes += _draw_jitter(draw, view.brightness, view.contrast, view.saturation, view.hue, view.add_brightness)
@@ -125,7 +125,7 @@ class Pending:
 
     @classmethod
     def of(cls, content: Mapping[str, Tensor], colours: Colours) -> Pending | None:
-        """Create from stacked samples (see `make_sample`). Returns None if the transforms are already applied."""
+        """Collect the transforms of stacked samples (see `make_sample`). Returns None if they are already applied."""
         if "changes" not in content:
             return None
         return cls(content["changes"].unbind(1), content["shown"].unbind(1), colours)
@@ -142,7 +142,7 @@ class Pending:
 
 
 def _bands(values: Sequence[float], device: torch.device) -> Tensor:
-    """Return a tensor (C,1,1), filled on the device: a copy from the CPU would synchronise a GPU."""
+    """Return a tensor (C,1,1), filled on the device because a copy from the CPU would synchronise a GPU."""
     return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
