@@ -56,7 +56,7 @@ def suggest(
 
     source: a run folder or a model folder. For a run, images similar to its labelled ones are avoided, and its second
     network, if any, is also used. images: files, folders and patterns; the run's labelled and validation images are
-    skipped. export: annotation formats of `predict_files`; the selected images are copied beside them. device, network,
+    skipped. export: annotation formats of `predict_files`; the selected images are copied alongside. device, network,
     progress: as in `fuzzyseg.experiment.predict`.
 
     Returns rank, image, score and its components for each selected image, best first, and an error for each image that
