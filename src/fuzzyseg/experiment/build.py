@@ -55,7 +55,7 @@ class Setup:
 
     @property
     def uses_threshold(self) -> bool:
-        """Whether T has an effect: for losses over a set, `hard` with `balance`, and custom losses with a `threshold`."""
+        """Whether T has an effect: for losses over a set, `hard` with `balance`, and custom losses with `threshold`."""
         if self.loss.name == "paper" or self.function is None:
             return False
         if self.pixel_loss in PIXEL_LOSSES:
@@ -191,7 +191,7 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
         "options": network.options
     }
     if init:
-        options["weights"] = "none"  # the init files contain the encoder, too
+        options["weights"] = "none"  # the init files also contain the encoder
     make = partial(build_network, network.arch, network.encoder, classes=classes, **options)
     try:
         return NetworkFactory(make if custom is None else partial(_checked, custom, setup, classes), init)

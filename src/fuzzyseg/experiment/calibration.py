@@ -56,7 +56,7 @@ def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()
 
 
 class Calibration:
-    """Sets T such that the fuzzy sets contain the true class at the required fraction of held-back pixels. Also sets
+    """Sets T so that the fuzzy sets contain the true class at the required fraction of held-back pixels. Also sets
     the temperature if T is conformal, and whether the method's confidence mask is active.
 
     Runs before each step that is a multiple of `every` (at step 0 only with `init`), on the network that is evaluated.

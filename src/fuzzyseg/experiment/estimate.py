@@ -71,7 +71,7 @@ def _check(micro_batches: Sequence[Mapping[str, Any]], step: int, method: Method
 
 
 def evaluation_interval(train: TrainConfig, method: Method, scoring: Scoring) -> int:
-    """Return the default of `train.eval_every`: ten evaluations, or fewer if ten took over a tenth of the training time.
+    """Return the default of `train.eval_every`: ten evaluations, or fewer if ten took over a tenth of the training.
 
     A training step is assumed to take three times as long per pixel and network as a prediction. The number is computed
     from sizes, not measured, so that a run resumed with equal settings evaluates after the same steps.

@@ -29,13 +29,13 @@ MAX_MEASURED = 200
 """Maximum number of images on which calibration is measured if no diagnosis is given."""
 
 K_COLOURS = ((0, 0, 0), (253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
-"""Colours of K = 1 (black: transparent), 2, ...; larger K use the last colour (viridis)."""
+"""Viridis colours for K = 1 (black, drawn transparent), 2, ...; larger K use the last colour."""
 
 _BLUE, _WHITE, _RED = np.array([(33, 102, 172), (247, 247, 247), (178, 24, 43)])
 SCORE_COLOURS = [
     tuple(map(int, (_WHITE + abs(r) * ((_RED if r > 0 else _BLUE) - _WHITE)).round())) for r in np.linspace(-1, 1, 63)
 ]
-"""Colours of the score R from -1 to 1."""
+"""Colours for scores R from -1 to 1."""
 
 Maps = Callable[[Item], Iterator[tuple[PixelMaps, Tensor]]]
 """Yields maps and mask (1,H,W) of an image at the training scale, or of each tile of a large image."""

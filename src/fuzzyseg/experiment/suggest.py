@@ -38,7 +38,7 @@ Measured = tuple[dict[Path, Candidate], list[Exception]]
 """Scored images, and the errors of those that could not be read."""
 
 UNCERTAIN = [(0, 0, 0), *((60 + 13 * n, 10 + 14 * n, 90 - 4 * n) for n in range(1, 16))]
-"""Colours of the uncertainties 0 (transparent), 1/15, ..., 1."""
+"""Colours for uncertainties 0 (transparent), 1/15, ..., 1."""
 
 
 def suggest(

@@ -53,7 +53,7 @@ def threshold_of(loss: LossConfig, facts: Facts) -> float | Policy:
 
 
 def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
-    """Describe the source of T; returns no sentences if T is a plain number."""
+    """Describe the source of T; empty if T is a plain number."""
     if loss.threshold == "auto":
         labelled, images = facts.images.get("labelled", 0), facts.images.get("all", 0)
         share, count = auto_threshold(labelled, images, "share"), auto_threshold(labelled, images, "count")

@@ -83,7 +83,7 @@ def train(
         data: a folder, a dataset of (image, mask or None) pairs, or a mapping of splits (train, val, test) to such
             datasets; see `Pairs`. Datasets are written to the folder `<out>.data`, which replaces `data.root`.
         metrics: functions of the confusion matrix, by name; see `Metric`. The first one selects the best checkpoint.
-        resume: continue from the checkpoint in the run folder, if there is one; always done after a restart by torchrun.
+        resume: continue from the checkpoint in the run folder, if any; always done after a restart by torchrun.
         quiet: print nothing. dry_run: run three steps, print time and memory, and write no run folder.
         given: settings by option name (`image_size=256`), or whole sections; they override `config`.
 

@@ -99,7 +99,7 @@ class Scoring:
         return result
 
     def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
-        """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
+        """Return the finished model's temperature, what it was fitted on, and the calibration of its probabilities.
 
         The temperature is fitted on held-back images if there are any, otherwise on the validation images, whose
         calibration is then measured with two-fold cross-fitting. At most `MAX_LABELLED` images of each kind are used.

@@ -113,7 +113,7 @@ def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: P
 
 
 def picture(inputs: Inputs, image: Tensor) -> Array:
-    """Convert an image (Cin,H,W) to (H,W,3) uint8, as for overlays of predictions."""
+    """Convert an image (Cin,H,W) to (H,W,3) uint8, as in prediction overlays."""
     shown = to_picture(image.movedim(0, -1).numpy(), inputs.card.mean, inputs.card.std)
     return np.broadcast_to(shown, (*shown.shape[:2], 3))
 

@@ -15,7 +15,7 @@ from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.folder import RunFolder
 
 SPLIT = {"labelled", "val", "split_seed", "policy", "unlabelled", "group"}
-"""Settings of the section `data` that affect the split, not the reading of the dataset."""
+"""Settings in the section `data` that affect the split but not how the dataset is read."""
 
 
 def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool) -> dict[str, str | None]:

@@ -56,12 +56,12 @@ class Cell:
 class Grid:
     """Runs (cells) of a sweep file and their settings.
 
-    recipe: sections that replace those of the plan's base. settings: individual settings that override both; an arm's
-    (configuration's) settings override all. labelled: numbers of labels, instead of the plan's. arms: subset of the arms.
-    seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, or 0. reading: interpretation whose
-    settings override the plan's base. init: files with initial weights, instead of supervised pretraining; may contain
-    `{labelled}`, `{seed}`, `{subset}` and `{fold}`. folds: number of folds of a cross-validation on the labelled
-    images. Raises ConfigError.
+    recipe: sections that replace those of the plan's base. settings: individual settings that override both; the
+    settings of an arm (configuration) override all. labelled: numbers of labels, instead of the plan's. arms: subset of
+    the arms. seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, or 0. reading:
+    interpretation whose settings override the plan's base. init: files with initial weights, instead of supervised
+    pretraining; may contain `{labelled}`, `{seed}`, `{subset}` and `{fold}`. folds: number of folds of a
+    cross-validation on the labelled images. Raises ConfigError.
     """
 
     plan: Plan

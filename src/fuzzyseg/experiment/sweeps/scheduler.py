@@ -49,7 +49,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     begun: float
     log_size: int
-    """Size of its log before this attempt, in bytes."""
+    """Size of the run's log before this attempt, in bytes."""
     first_step: int
 
 
