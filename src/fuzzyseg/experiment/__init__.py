@@ -1,4 +1,4 @@
-"""The commands as Python functions, which combine data, method, training loop and evaluation."""
+"""Python functions behind the commands. They combine data, method, training loop and evaluation."""
 
 from fuzzyseg.experiment.analyse import analyse
 from fuzzyseg.experiment.convert import Conversion, convert

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 import torch
 from pydantic import BaseModel, ValidationError
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd  # private: torch has no public base class of its dropout layers
+from torch.nn.modules.dropout import _DropoutNd  # private: torch's dropout layers have no public base class
 from torch.optim import Optimizer
 
 from fuzzyseg.config import Config, ConfigError, LossConfig, NetworkConfig, OptimConfig, SupervisedConfig
@@ -33,7 +33,7 @@ class Setup:
 
     method, options: the method's class and its settings. pixel_loss, function, arguments: name, function and keyword
     arguments (without the threshold) of the pseudo-label loss; None if the method uses none. loss, supervised, network,
-    init, crop: these settings, unchanged. own_network: factory of a custom network, used instead of `network`.
+    init, crop: the settings, unchanged. own_network: factory for a custom network, used instead of `network`.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Setup:
 
     @property
     def uses_threshold(self) -> bool:
-        """Whether T has an effect: with losses over a set, `hard` with `balance`, and losses that take a threshold."""
+        """Whether T has an effect: for losses over a set, `hard` with `balance`, and custom losses with `threshold`."""
         if self.loss.name == "paper" or self.function is None:
             return False
         if self.pixel_loss in PIXEL_LOSSES:
@@ -69,7 +69,7 @@ class Setup:
 
     @property
     def gates(self) -> bool:
-        """Whether held-back labels decide if the loss is restricted to confident pixels."""
+        """Whether held-back labels determine if the loss is restricted to confident pixels."""
         return getattr(self.options, "confidence", None) == "gate"
 
     @property
@@ -101,7 +101,7 @@ def resolve(
     loss: PixelFunction | None = None,
     network: Network | None = None,
 ) -> Setup:
-    """Resolve the names of method and loss. Reads no files.
+    """Look up the method and the loss, and validate their settings. Reads no files.
 
     method, loss, network: custom objects, used instead of those named in `config`. Raises ConfigError for an unknown
     name, an invalid setting, or a loss that the method does not support.
@@ -113,7 +113,7 @@ def resolve(
         raise ConfigError(f"optim.warmup: found {config.optim.warmup} steps for a run of {steps}; expected fewer")
     chosen = method or _named("method", config.method.name, methods())
     options = _validated(chosen.Config, config.method.options, "method")
-    # `paper` is the pixel loss of the method's paper, which may have none; a policy of T then has no effect.
+    # `paper` is the pixel loss of the method's paper, if it has one. The policy for T then has no effect.
     name, arguments = config.loss.name, {}
     pixel_loss: str | None = name
     function: PixelFunction | None = None
@@ -145,7 +145,7 @@ def _validated(kind: type[M], given: Mapping[str, Any], section: str) -> M:
 
 
 def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate `options` of a custom loss with the pydantic model that annotates this parameter."""
+    """Validate a custom loss's `options` with the pydantic model that annotates this parameter."""
     parameter = inspect.signature(function, eval_str=True).parameters.get("options")
     if parameter is not None:
         return {"options": _validated(parameter.annotation, given, "loss.options")}
@@ -155,7 +155,7 @@ def _arguments(function: PixelFunction, given: Mapping[str, Any]) -> dict[str, A
 
 
 def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = None) -> Method:
-    """Build the method with its networks, on the CPU. weights: class weights (supervised loss). Raises ConfigError."""
+    """Build the method with its networks, on the CPU. weights: supervised class weights. Raises ConfigError."""
     pixel_loss = None
     threshold = threshold_of(setup.loss, facts)
     if setup.function is not None:
@@ -178,7 +178,7 @@ def build_method(setup: Setup, facts: Facts, weights: Sequence[float] | None = N
 
 
 def network_factory(setup: Setup, classes: int) -> NetworkFactory:
-    """Return a factory of networks whose n-th call loads the n-th file of `init`. Raises ConfigError."""
+    """Return a network factory whose n-th call loads the n-th file of `init`. Raises ConfigError."""
     init, network, learners, custom = setup.init, setup.network, setup.method.learners, setup.own_network
     if init and len(init) != learners:
         raise ConfigError(
@@ -191,7 +191,7 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
         "options": network.options
     }
     if init:
-        options["weights"] = "none"  # the init files contain the encoder, too
+        options["weights"] = "none"  # the init files also contain the encoder
     make = partial(build_network, network.arch, network.encoder, classes=classes, **options)
     try:
         return NetworkFactory(make if custom is None else partial(_checked, custom, setup, classes), init)
@@ -200,7 +200,7 @@ def network_factory(setup: Setup, classes: int) -> NetworkFactory:
 
 
 def _checked(make: Network, setup: Setup, classes: int) -> nn.Module:
-    """Return a network of the user's factory. Raises ConfigError unless it maps a crop to logits (B,C,h,w)."""
+    """Build a network with the user's factory. Raises ConfigError unless it maps a crop to logits (B,C,h,w)."""
     network, shape = make(), (1, setup.network.channels, *setup.crop)
     with torch.no_grad(), evaluating(network):
         logits = network(torch.zeros(shape))
@@ -227,6 +227,6 @@ def notes_of(setup: Setup, method: Method) -> list[str]:
 
 
 def optimisers_of(optim: OptimConfig, method: Method) -> list[Optimizer]:
-    """Return one optimiser per optimiser role of the method."""
+    """Build one optimiser per optimiser role of the method."""
     names = {"name", "lr", "momentum", "weight_decay", "decay_norm", "head_lr_factor"}
     return build_optimisers(method.roles(), method, **optim.model_dump(include=names))

@@ -28,11 +28,11 @@ from fuzzyseg.ops import distributed
 
 
 def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()) -> Material:
-    """Hold back labelled images if the setup calibrates on them. names: images to hold back again, for a resumed run.
+    """Hold back labelled images if the setup calibrates on them. names: images to hold back again when resuming a run.
 
     Raises ConfigError if too few labelled images are left, or if T cannot be used with stored predictions.
     """
-    # A-FPL computes T at the network's stride, but crops of stored predictions have the size of the image.
+    # A-FPL computes T at the network's stride, but crops of stored predictions are at image resolution.
     adaptive = setup.uses_threshold and setup.loss.policy == "adaptive"
     if setup.method.stored_teacher and (setup.calibrates or adaptive):
         raise ConfigError(
@@ -56,15 +56,15 @@ def with_held_back(setup: Setup, material: Material, names: Collection[str] = ()
 
 
 class Calibration:
-    """Sets T such that the fuzzy sets contain the true class at the required fraction of held-back pixels. Also sets
+    """Sets T so that the fuzzy sets contain the true class at the required fraction of held-back pixels. Also sets
     the temperature if T is conformal, and whether the method's confidence mask is active.
 
-    Runs before the batch of each step that is a multiple of `every` (at step 0 only with `init`), with the network that
-    is evaluated. The result depends only on step and weights, so a resumed run is bit-identical. The processes
-    divide the images.
+    Runs before each step that is a multiple of `every` (at step 0 only with `init`), on the network that is evaluated.
+    The result depends only on step and weights, so a resumed run is bit-identical. The images are split across the
+    processes.
 
-    Every fourth image, or group of images, is used only for the temperature, because conformal coverage holds only on
-    pixels that the temperature was not fitted on. A single image is used for both.
+    If T is conformal, every fourth image (or group of images) is used only to fit the temperature, because the
+    coverage guarantee does not hold on pixels that the temperature was fitted on. A single image is used for both.
     """
 
     def __init__(self, setup: Setup, scoring: Scoring, method: Method, say: Callable[[str], None]) -> None:
@@ -89,11 +89,11 @@ class Calibration:
             check_images(len(self.items), setup.loss.coverage)
 
     def due(self, step: int) -> bool:
-        """Whether to calibrate before the batch of this step."""
+        """Return whether to calibrate before this step."""
         return self.at_start if step == 0 else self.every > 0 and step % self.every == 0
 
     def batches(self, source: Batches) -> Batches:
-        """Wrap `source`: call `calibrate` before the batches of steps that are due."""
+        """Wrap `source` so that `calibrate` is called before each step at which it is due."""
 
         def calibrated(start: int, stop: int) -> Iterator[Any]:
             for step, batch in zip(range(start, stop), source(start, stop), strict=True):
@@ -129,7 +129,7 @@ class Calibration:
             self.say(f"step {step}: temperature {float(self.pixel_loss.temperature):.3f}")
 
     def _measure(self, predictor: Predictor) -> tuple[Tensor, Tensor]:
-        """Return the sums of `_measure_image` over all images, which the processes divide."""
+        """Return the sum of `_measure_image` over all images, which are split across the processes."""
         rows = distributed.divided(self.items, partial(self._measure_image, predictor))
         counts, confident = (reduce(torch.add, each) for each in zip(*rows, strict=True))
         return counts, confident
@@ -137,8 +137,8 @@ class Calibration:
     def _measure_image(self, predictor: Predictor, item: Item) -> tuple[Tensor, Tensor]:
         """Return coverage counts (1+C,M+1) and counts (3,) of all pixels, confident ones, and correct confident ones.
 
-        Columns: the units covered at each threshold; last, all units. Rows: all pixels, then by most probable class.
-        The coverage counts are zero if T is not calibrated.
+        Columns of the coverage counts: units covered at each threshold, then all units. Rows: all pixels, then the
+        pixels of each most probable class. The coverage counts are zero if T is not calibrated.
         """
         counts = torch.zeros(1 + self.method.facts.classes, len(self.thresholds) + 1, dtype=torch.float64)
         confident = torch.zeros(3, dtype=torch.float64)
@@ -171,9 +171,9 @@ class Calibration:
 
 
 def fourths(items: Sequence[Item], group: str | None = None) -> tuple[list[Item], list[Item]]:
-    """Return the items of every fourth group, starting with the first, and the others; a single item is in both.
+    """Return the items of every fourth group, starting with the first, and all others. A single item is in both lists.
 
-    Without `group`, or if all items are in one group, each item is a group.
+    Without `group`, or if all items are in one group, each item is treated as a group.
     """
     keyed = in_groups(items, group)
     keys = list(dict.fromkeys(key for key, _ in keyed))
@@ -194,7 +194,7 @@ def check_images(images: int, coverage: float) -> None:
 
 
 def by_image(rows: Tensor) -> Tensor:
-    """Divide pixel counts (R,M+1) of one image by their last column, the number of pixels; rows without any become 0.
+    """Divide pixel counts (R,M+1) of one image by their last column, the number of pixels; empty rows become 0.
 
     The last column becomes 1, so summing over images counts each image as one unit.
     """

@@ -13,7 +13,7 @@ from fuzzyseg.networks.weights import weights_licence
 
 
 def with_record(scoring: Scoring, config: Config, result: Mapping[str, Any]) -> ModelCard:
-    """Return the model card of a finished run, completed by its temperature and the record for the README."""
+    """Return the model card of a finished run, with its temperature and the record for the README added."""
     last, split = result["last"] or {}, scoring.material.split
     calibration = last.get("calibration") or {}
     data = {"name": Path(config.data.root or "").name, "labelled": result["labelled"]}

@@ -26,7 +26,7 @@ MIN_BYTES_PER_SECOND = 5e6
 
 
 class Examiner:
-    """Inspects files with the data settings. workers: number of processes. progress: called with (done, total)."""
+    """Inspects files with these data settings. workers: number of processes. progress: called with (done, total)."""
 
     def __init__(self, data: DataConfig, workers: int | None, progress: Counter | None) -> None:
         self.data, self.workers, self.progress = data, workers, progress
@@ -39,7 +39,7 @@ class Examiner:
             tasks.setdefault(item.image, (item.image, "image"))
             if item.mask is not None:
                 tasks.setdefault(item.mask, (item.mask, "mask"))
-        # Images to be resized must fit into memory, so reading them by windows does not help.
+        # Images to be resized must fit into memory, so reading them in windows does not help.
         function = partial(_inspect_task, self.data.max_megapixels, self.data.image_size is None)
         results = zip(tasks.values(), self._each(function, list(tasks.values()), list(tasks)), strict=True)
         return {

@@ -24,7 +24,7 @@ def check_labels(
 ) -> tuple[list[dict[str, Any]], int]:
     """Compare the masks of a dataset with a model's predictions, at the training scale. Unreadable files are skipped.
 
-    source: a run or model folder with the classes of the data. config: its section `data` describes the dataset;
+    source: a run or model folder with the same classes as the data. config: its section `data` describes the dataset;
     metadata that neither these settings nor the files declare is taken from the model. A model that was trained on
     these masks has partly learnt their errors.
 

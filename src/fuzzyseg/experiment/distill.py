@@ -68,7 +68,7 @@ def distill(
         labels: folder for the predictions. Several teachers can share it, since each has a separate subfolder. Default:
             `<out>.labels`. Existing predictions for unchanged images are reused.
         resume, quiet, given: as in `train`.
-        teacher_network: factory of the teacher's network, if it is a custom one.
+        teacher_network: factory for the teacher's network, if it is a custom one.
         progress: called with (images done, images in total) while the teacher predicts.
 
     Raises:
@@ -102,7 +102,7 @@ def distill(
 
 
 def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Predict the items without a stored prediction, distributed over the processes of torchrun."""
+    """Predict the items that have no stored prediction, split across the processes of torchrun."""
     card, stride = predictor.card, predictor.stride()
     reader = LazyReader(card.reader(image_size=card.image_size))
     record = Record(folder, {"model": checksum(predictor)}, overwrite=False, advice="choose another --labels")
@@ -125,7 +125,7 @@ def _store(predictor: Predictor, items: list[Item], folder: Path, progress: Call
 
 
 def _reduced(predictor: Predictor, image: Tensor | Large, stride: float) -> Tensor:
-    """Return logits (C,h,w) of an image (Cin,H,W) at the stride; for a large one, each band is downsampled in turn."""
+    """Return logits (C,h,w) of an image (Cin,H,W) at the stride. A large image is downsampled in bands."""
     size = (image.shape[-2], image.shape[-1])
     height, width = (max(1, round(side / stride)) for side in size)
     if isinstance(image, Tensor) and predictor.reads_by_windows(size):

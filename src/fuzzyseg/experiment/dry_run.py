@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from fuzzyseg.engine.sharding import Sharding
 
 STEPS = 3
-"""Training steps; the first one also allocates memory and selects algorithms, and is not timed."""
+"""Number of training steps. The first is not timed, because it also allocates memory and selects algorithms."""
 GIB = 1024
 """MiB per GiB."""
 
 
 class Clock(Sink):
-    """Records when each step ended."""
+    """Records the end time of each step."""
 
     def __init__(self) -> None:
         self.ends: list[float] = []
@@ -49,10 +49,10 @@ def dry_run(
     scoring: Scoring,
     sharding: "Sharding | None" = None,
 ) -> list[str]:
-    """Train for `STEPS` steps, evaluate one image, and return time and memory as sentences. Writes no run folder.
+    """Train for `STEPS` steps, evaluate one image, and return messages about time and memory. Writes no run folder.
 
     Extrapolates linearly: assumes that every step takes as long as the second and third, and every evaluated image as
-    long as the one with the largest file. Call it on every process.
+    long as the one with the largest file. Must be called on every process.
     """
     clock = Clock()
     short = replace(settings, stop_at=min(STEPS, settings.steps), eval_every=None, save_every=None)

@@ -1,4 +1,4 @@
-"""Estimates before the first step: the memory of a training step, and how many evaluations fit into a training."""
+"""Estimates made before the first step: memory of a training step, and number of evaluations."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ from fuzzyseg.run.memory import free_bytes
 SMALL = 2**14
 """Upper bound on the bytes per pixel and network; if this much memory is free, nothing is measured."""
 MARGIN = 1.1
-"""Safety factor for memory that is not counted; 1.08 to 1.14 was measured for four methods and networks."""
+"""Safety factor for memory that is not counted; measured as 1.08 to 1.14 for four methods and networks."""
 GB = 1e9
 
 
 def with_memory_check(source: Batches, method: Method, settings: Settings) -> Batches:
-    """Wrap `source`: raise ConfigError before the first batch if there is too little memory for a step.
+    """Wrap `source` to raise ConfigError before the first batch if there is too little memory for a step.
 
-    Only on a CPU, where the system kills a process that runs out of memory without a message (a GPU raises an error).
+    Checks only on a CPU, where a process that runs out of memory is killed without a message (a GPU raises an error).
     Activation memory is linear in the number of images, so it is extrapolated from the tensors that a forward pass of
     two images saves for the backward pass. Weights and buffers are unchanged. Training uses the same random numbers as
     without the check, because the engine seeds each step.
@@ -71,7 +71,7 @@ def _check(micro_batches: Sequence[Mapping[str, Any]], step: int, method: Method
 
 
 def evaluation_interval(train: TrainConfig, method: Method, scoring: Scoring) -> int:
-    """Return the default of `train.eval_every`: ten evaluations, or fewer if they took over a tenth of the training.
+    """Return the default of `train.eval_every`: ten evaluations, or fewer if ten took over a tenth of the training.
 
     A training step is assumed to take three times as long per pixel and network as a prediction. The number is computed
     from sizes, not measured, so that a run resumed with equal settings evaluates after the same steps.
@@ -104,7 +104,7 @@ def kept_bytes(micro_batch: Mapping[str, Any], step: int, method: Method, settin
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         result = losses_of(method, micro_batch, Progress(step, settings.steps), settings)
     del result
-    for module, name, buffer, value in before:  # a bank that grows replaces its buffers
+    for module, name, buffer, value in before:  # a growing memory bank replaces its buffers
         setattr(module, name, buffer.copy_(value))
     for tensor in (*method.parameters(), *method.buffers()):
         kept.pop(tensor.untyped_storage().data_ptr(), None)

@@ -1,4 +1,4 @@
-"""Export of a run's model, and upload to the Hugging Face hub."""
+"""Export of a run's model."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def export(
     tolerance: float = 1e-4,
     network: Factory | None = None,
 ) -> tuple[Path, Agreement]:
-    """Export a model and compare it with PyTorch on images. Returns the folder and the agreement.
+    """Export a model and compare its output with that of PyTorch. Returns the folder and the agreement.
 
     Args:
         source: a run folder, a model folder, or the name of a model on the hub.
@@ -32,8 +32,8 @@ def export(
         static: fixed input size (H, W). Default: any size, or the training crop size for a vision transformer.
         data: folder with images to compare on. Default: the run's validation images.
         images: number of images to compare on, evenly spaced.
-        tolerance: largest fraction of predicted labels that may differ.
-        network: factory of the custom network, if the model has one.
+        tolerance: maximum fraction of predicted labels that may differ.
+        network: factory for the custom network, if the model has one.
 
     Raises:
         ConfigError, DataError: the settings or the data are invalid, or the export is not supported.

@@ -26,16 +26,16 @@ SIDE = 480
 """Maximum side length of the pictures in pixels."""
 
 MAX_MEASURED = 200
-"""Maximum number of images for measuring calibration if no diagnosis is given."""
+"""Maximum number of images on which calibration is measured if no diagnosis is given."""
 
 K_COLOURS = ((0, 0, 0), (253, 231, 37), (94, 201, 98), (33, 145, 140), (59, 82, 139), (68, 1, 84))
-"""Colours of K = 1 (black: transparent), 2, ...; larger K use the last colour (viridis)."""
+"""Viridis colours for K = 1 (black, drawn transparent), 2, ...; larger K use the last colour."""
 
 _BLUE, _WHITE, _RED = np.array([(33, 102, 172), (247, 247, 247), (178, 24, 43)])
 SCORE_COLOURS = [
     tuple(map(int, (_WHITE + abs(r) * ((_RED if r > 0 else _BLUE) - _WHITE)).round())) for r in np.linspace(-1, 1, 63)
 ]
-"""Colours of the score R from -1 to 1."""
+"""Colours for scores R from -1 to 1."""
 
 Maps = Callable[[Item], Iterator[tuple[PixelMaps, Tensor]]]
 """Yields maps and mask (1,H,W) of an image at the training scale, or of each tile of a large image."""
@@ -60,7 +60,7 @@ def write_evaluation(
     counts: the arguments that `inference.evaluate` passed to `keep` when it computed `result` for `items`.
     ignore_index: mask value of void. calibration: result of `reliability` for the same images. facts: further entries,
     such as split. Half of the pictures are the images with the lowest mIoU; the others are evenly spaced over the rest,
-    so that the gallery does not only show failures.
+    so that the gallery does not show only failures.
     """
     with replacing_folder(folder) as part:
         card = predictor.card
@@ -103,7 +103,7 @@ def reliability(items: Sequence[Item], maps: Maps, total: Diagnosis | None = Non
 
 
 def diagnosis_of(items: Sequence[Item], maps: Maps) -> Diagnosis | None:
-    """Return the sums over all items; None without any. The processes divide the items: call it on all of them."""
+    """Return the sum over all items, or None without items. Must be called on every process; each handles a part."""
     own: Diagnosis | None = None
     for item in items[distributed.rank() :: distributed.world_size()]:
         for pixels, target in maps(item):

@@ -1,4 +1,4 @@
-"""Evaluation of trained models, and prediction with them."""
+"""Evaluation and prediction with trained models."""
 
 import logging
 import tempfile
@@ -49,7 +49,7 @@ def evaluate(
     network: Factory | None = None,
     progress: Counter | None = None,
 ) -> dict[str, Any]:
-    """Evaluate the last weights of a run, or those of a model folder, at the original image size.
+    """Evaluate a run's last weights, or a model folder's weights, at the original image size.
 
     Under torchrun, the images are distributed over the processes, and the first one writes the gallery.
 
@@ -62,11 +62,11 @@ def evaluate(
         device: auto, cpu, cuda, cuda:N or mps.
         gallery: number of images to store in the run folder for `fuzzyseg report`, with the confusion matrix and
             calibration; they replace those stored during training. None: store nothing.
-        network: factory of the custom network, if the model has one.
+        network: factory for the custom network, if the model has one.
         progress: called with (images done, images in total).
 
     Returns:
-        The result of `fuzzyseg.inference.evaluate`, with `data` and `split`.
+        The result of `fuzzyseg.inference.evaluate`, plus `data`, `split` and `calibration`.
 
     Raises:
         ConfigError, DataError: the settings or the data are invalid.
@@ -104,9 +104,10 @@ def evaluate(
 
 
 def _calibration(predictor: Predictor, items: list[Item], void: int, group: str | None) -> dict[str, Any]:
-    """Return `judged` of some items at the model's temperature, or cross-fitted if that was fitted on any of them.
+    """Return the temperature, what it was fitted on, and the calibration (`judged`) of some of the items.
 
-    Also cross-fits if the model was saved by an earlier version, which does not record these images.
+    Uses cross-fitting instead of the model's temperature if that was fitted on any of these items. Models saved by
+    earlier versions do not record these images; they are cross-fitted if the temperature was.
     """
     card = predictor.card
     images, middle, used = pixels_of_groups(predictor, card.reader(void, image_size=card.image_size), items, group)
@@ -121,7 +122,7 @@ def _calibration(predictor: Predictor, items: list[Item], void: int, group: str 
 def _items(
     source: Path, data: str | Path | None, predictor: Predictor, config: Config | None, split: str | None
 ) -> tuple[list[Item], str, int, str]:
-    """Return the split's images with masks, its name, the ignore index, and a description of the folder."""
+    """Return the split's images with masks, its name, the ignore index, and the data folder."""
     void = predictor.card.ignore_index
     root = None if config is None or config.data.root is None else Path(config.data.root).resolve()
     if data is not None and (split is not None or Path(data).resolve() != root):
@@ -142,7 +143,7 @@ def _items(
 
 
 def _pixel_maps(predictor: Predictor, sets: Fuzzy, void: int, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-    """Yield maps and mask (1,H,W) for each of the item's `training_parts`, with the run's final fuzzy sets."""
+    """Yield maps and mask (1,H,W) for each of the item's `training_parts`, using the run's final T."""
     card = predictor.card
     for logits, target in training_pairs(predictor, card.reader(void, image_size=card.image_size), item):
         yield pixel_maps(logits, logits, target, threshold=sets.threshold, options=sets.options, lift=False), target
@@ -163,7 +164,7 @@ def predict(
 ) -> tuple[list[Path], list[DataError]]:
     """Segment image files. Returns the files written and one error for each image that could not be predicted.
 
-    Under torchrun, the images are distributed over the processes. The outputs k and sets use the run's T and loss
+    Under torchrun, the images are split across the processes. The outputs k and sets use the run's T and loss
     options. max_megapixels: largest image to decode whole. Default: the run's setting. device, network, progress: as in
     `evaluate`. ray: number of Ray workers. write, options: as in `fuzzyseg.inference.predict_files`.
     """
@@ -194,7 +195,7 @@ def sets_of(source: Path, config: Config | None) -> Fuzzy:
 
 
 def run_folder(source: Path) -> RunFolder | None:
-    """Return the run that `source`, its folder, model/ or best/, belongs to; None if there is none."""
+    """Return the run whose folder, or model/ or best/ folder, is `source`; None if there is none."""
     for folder in (source, source.parent):
         run = RunFolder(folder)
         if run.config.is_file() and run.split.is_file():
@@ -215,7 +216,7 @@ def run_config(source: Path) -> Config | None:
 
 
 def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet:
-    """Read a dataset, whose mask encoding overrides the model's. Raises ConfigError if the classes differ."""
+    """Read a dataset. A declared mask encoding overrides the model's. Raises ConfigError if the classes differ."""
     card = predictor.card
     if config is not None and config.data.root is not None and Path(config.data.root).resolve() == root.resolve():
         # As in training, declared metadata overrides the model's, because other roots may order classes differently.
@@ -245,7 +246,7 @@ def split_of(dataset: DataSet, split: str) -> list[Item]:
 
 
 def run_items(source: Path, config: Config, predictor: Predictor, split: str) -> list[Item]:
-    """Return the images of a list in the run's split.json (train: the labelled images). Raises DataError."""
+    """Return the images in one list of the run's split.json (train: the labelled images). Raises DataError."""
     run = run_folder(source)
     assert run is not None and config.data.root is not None
     dataset = read_for(Path(config.data.root), predictor, config)

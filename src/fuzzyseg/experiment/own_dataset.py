@@ -1,4 +1,4 @@
-"""Datasets given as Python objects, which are written once as a folder in a layout that fuzzyseg reads."""
+"""Datasets given as Python objects, written once to a folder in a layout that fuzzyseg reads."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ Source = Pairs | Mapping[str, Pairs]
 
 
 def find_dataset(name: str | None) -> Source | None:
-    """Return the custom dataset of this name; None if there is none, or if a file or folder has this name."""
+    """Return the custom dataset with this name; None if there is none, or if a file or folder has this name."""
     factory = None if name is None or Path(name).exists() else datasets().get(name)
     return None if factory is None else factory()
 
@@ -51,7 +51,7 @@ def write_dataset(source: Source, folder: Path, *, keep: bool = False) -> Path:
     Args:
         source: the dataset, or datasets by split.
         folder: output folder.
-        keep: do not rewrite a folder that is complete.
+        keep: leave a complete folder unchanged.
 
     Raises:
         DataError: a sample has an unexpected type or shape; the message names split and index.

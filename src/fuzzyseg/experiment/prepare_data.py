@@ -39,7 +39,7 @@ GREY = ([0.449], [0.226])  # ImageNet's mean and std, for one channel
 
 @dataclass
 class Material:
-    """Data of a run. card: input settings. held_back: labelled images reserved for calibration. group: `data.group`."""
+    """A run's data. card: input settings. held_back: labelled images reserved for calibration. group: `data.group`."""
 
     dataset: DataSet
     split: Split
@@ -150,7 +150,7 @@ def given_levels(data: DataConfig) -> Levels | None:
 
 
 def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
-    """Return the image lists that a run with these settings uses. Raises DataError."""
+    """Return the split that a run with these settings uses. Raises DataError."""
     return make_split(
         dataset,
         labelled=data.labelled,
@@ -164,7 +164,7 @@ def split_for(data: DataConfig, seed: int, dataset: DataSet) -> Split:
 
 
 def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlabelled: bool = True) -> DataSet:
-    """Read the configured dataset. fallback: label map of the masks if none is declared.
+    """Read the configured dataset. fallback: label map to use if none is declared.
 
     unlabelled: include the images of `data.unlabelled_from`.
     """
@@ -179,7 +179,7 @@ def read_configured(data: DataConfig, *, fallback: LabelMap | None = None, unlab
 def input_scale(
     data: DataConfig, setup: Setup, images: list[Item]
 ) -> tuple[list[float], list[float], Levels | None, list[str]]:
-    """Return mean, standard deviation, levels and notes. Plain RGB images are not measured (`input_statistics`)."""
+    """Return mean, standard deviation, levels and notes. Plain RGB images are not measured; see `input_statistics`."""
     channels = setup.network.channels
     if (data.low is None) != (data.high is None):
         raise ConfigError("data.low, data.high: found one without the other; give both or neither")
@@ -187,7 +187,7 @@ def input_scale(
     if data.bands is not None and len(data.bands) != channels:
         raise ConfigError(f"data.bands: found {len(data.bands)} bands for network.channels={channels}; give {channels}")
     given, cards = given_levels(data), cards_of(setup.init)
-    if given is None and cards:  # those that the weights were trained with
+    if given is None and cards:  # the levels that the weights were trained with
         given = cards[0].levels
     known = data.mean is not None or bool(cards)
     if (kinds.plain and data.bands is None) or (known and not (kinds.measured_range and given is None)):
@@ -228,7 +228,7 @@ def say_balance(material: Material, balance: str) -> list[str]:
 def input_statistics(
     data: DataConfig, setup: Setup, *, measured: tuple[list[float], list[float]] | None = None
 ) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation: given, or from `init`, `measured`, the weights or ImageNet, in this order."""
+    """Return mean and standard deviation: the first available of settings, `init`, `measured`, weights and ImageNet."""
     channels = setup.network.channels
     if (data.mean is None) != (data.std is None):
         raise ConfigError("data.mean, data.std: found one without the other; give both or neither")
@@ -242,7 +242,7 @@ def input_statistics(
         statistics = known[0] if known else None
     statistics = statistics or measured
     if statistics is None:
-        source = "none" if setup.own_network else setup.network.weights  # without effect on a custom network
+        source = "none" if setup.own_network else setup.network.weights  # has no effect on a custom network
         weights = weights_statistics(source, setup.network.encoder, channels)
         statistics = weights or {3: IMAGENET, 1: GREY}.get(channels)
     if statistics is None or len(statistics[0]) != channels or len(statistics[1]) != channels:
@@ -252,7 +252,7 @@ def input_statistics(
 
 
 def build_reader(data: DataConfig, card: ModelCard) -> Reader:
-    """Return a reader of items at the training scale."""
+    """Build a reader that returns items at the training scale."""
     return card.reader(
         image_size=data.image_size,
         cache_bytes=0 if data.cache == "none" else data.cache_mib * 2**20,
@@ -270,7 +270,7 @@ def build_loader(
     device: torch.device,
     seed: int,
 ) -> Loader:
-    """Return a loader of the method's streams. Raises ConfigError if a source has no images."""
+    """Build a loader for the method's streams. Raises ConfigError if a source has no images."""
     for name, stream in method.streams.items():
         if not material.sources[stream.source]:
             raise ConfigError(

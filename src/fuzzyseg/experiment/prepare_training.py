@@ -55,7 +55,7 @@ def prepare_training(
     resume: bool,
     say: Callable[[str], None],
 ) -> Training:
-    """Read the data, and the checkpoint if there is one, and build method, loader and evaluation."""
+    """Read the data (and, when resuming, the checkpoint), and build method, loader and evaluation."""
     data, train, seed = config.data, config.train, config.seed
     if train.sync_batch_norm and device.type != "cuda":
         raise ConfigError(f"train.sync_batch_norm: found true on {device}; expected false (GPUs only)")

@@ -1,4 +1,4 @@
-"""The device of a process, the process group of torchrun, and what it does with the weights."""
+"""Device of a process, process group under torchrun, and sharding of the weights."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of this name. `auto`: this process's GPU, or MPS, or the CPU. Raises ConfigError."""
+    """Return the device with this name. `auto`: this process's GPU, or MPS, or the CPU. Raises ConfigError."""
     mps = torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -85,7 +85,7 @@ def on_first_process(context: AbstractContextManager[object], device: torch.devi
 
 
 def sharding_of(setup: Setup, train: TrainConfig, method: Method) -> "Sharding | None":
-    """Shard the method, on its device, if this is configured and there are several processes. Raises ConfigError."""
+    """Shard the method, on its device, if so configured and there are several processes. Raises ConfigError."""
     if train.sharding == "none":
         return None
     from fuzzyseg.engine.sharding import Sharding, encoder_blocks

@@ -22,7 +22,7 @@ WITHOUT_EFFECT = {
     "train.log_every", "train.tensorboard", "train.stop_at", "train.keep_checkpoints", "track.to", "track.project",
     "train.threads", "train.sharding", "network.checkpointing",
 }  # fmt: skip
-"""Settings that control how training is executed and do not affect the weights beyond rounding."""
+"""Settings that control how training is executed; they do not change the weights beyond rounding errors."""
 
 
 def absolute_paths(config: Config) -> Config:
@@ -94,7 +94,7 @@ def sessions(run: RunFolder, current: dict[str, Any], state: dict[str, Any] | No
 
 
 def restarted(run: RunFolder) -> bool:
-    """Return whether torchrun has restarted this process after the same job had started the run."""
+    """Return whether torchrun restarted this process after the same job started the run."""
     job = environment.job()
     return job is not None and run.environment.is_file() and run.read(run.environment).get("job") == job
 
@@ -124,7 +124,7 @@ def result_of(
     threshold: dict[str, Any] | None,
     notes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the content of result.json. threshold: source and value of T; None if unused. notes: `notes_of`."""
+    """Return the content of result.json. threshold: source and value of T; None if unused. notes: from `notes_of`."""
     return {
         "last": outcome.last,
         "best": outcome.best,

@@ -38,7 +38,7 @@ Measured = tuple[dict[Path, Candidate], list[Exception]]
 """Scored images, and the errors of those that could not be read."""
 
 UNCERTAIN = [(0, 0, 0), *((60 + 13 * n, 10 + 14 * n, 90 - 4 * n) for n in range(1, 16))]
-"""Colours of the uncertainties 0 (transparent), 1/15, ..., 1."""
+"""Colours for uncertainties 0 (transparent), 1/15, ..., 1."""
 
 
 def suggest(
@@ -56,7 +56,7 @@ def suggest(
 
     source: a run folder or a model folder. For a run, images similar to its labelled ones are avoided, and its second
     network, if any, is also used. images: files, folders and patterns; the run's labelled and validation images are
-    skipped. export: annotation formats of `predict_files`; the selected images are copied beside them. device, network,
+    skipped. export: annotation formats of `predict_files`; the selected images are copied alongside. device, network,
     progress: as in `fuzzyseg.experiment.predict`.
 
     Returns rank, image, score and its components for each selected image, best first, and an error for each image that

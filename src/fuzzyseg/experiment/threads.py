@@ -13,7 +13,7 @@ from fuzzyseg.ops.module_mode import evaluating
 from fuzzyseg.run.folder import RunFolder
 
 GAIN = 0.95
-"""More threads are used if they reduce the time of a forward pass to at most this fraction."""
+"""A larger number of threads is used only if it reduces the time of a forward pass to less than this fraction."""
 
 
 @contextmanager
@@ -22,10 +22,10 @@ def cpu_threads(
 ) -> Iterator[str | None]:
     """Set the number of threads during training. Yields a message for the user if the number was measured.
 
-    wanted: number of threads. auto: the number recorded in `run` (None: not resumed), so that rounding is the same;
-    otherwise OMP_NUM_THREADS; otherwise the fastest number for a forward pass of `network` (None: not on the CPU) on
-    images of `shape`. On a busy machine, many threads can be far slower than few, because each operation waits for the
-    last thread.
+    wanted: number of threads. `auto` uses the number recorded in `run` (None: not resumed), so that rounding is the
+    same. For a new run, it uses OMP_NUM_THREADS if set, otherwise the fastest number for a forward pass of `network`
+    (None: not on the CPU) on images of `shape`. On a busy machine, many threads can be far slower than few, because
+    each operation waits for the slowest thread.
     """
     before, text = torch.get_num_threads(), None
     if wanted != "auto":
@@ -44,7 +44,7 @@ def cpu_threads(
 
 
 def fastest_threads(network: nn.Module, shape: tuple[int, int, int, int], limit: int) -> int:
-    """Return the fastest of `limit`, half of it, a quarter, ..., 1 threads for a forward pass without gradients."""
+    """Return the fastest number of threads for a forward pass without gradients: `limit`, half of it, ..., or 1."""
     image, counts = torch.zeros(shape), []
     while limit >= 1:
         counts.append(limit)

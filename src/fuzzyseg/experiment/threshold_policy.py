@@ -19,9 +19,10 @@ UNKNOWN = 0.9
 def auto_threshold(labelled: int, images: int, by: Literal["share", "count"]) -> float:
     """Return T from Table 5 of the FPL paper (Cityscapes; more labels, smaller T): 0.95 for 1/32, 0.9 for 1/16 and 1/8.
 
-    Rows are separated at the geometric mean of their fractions. Above the mean of 1/8 and 1/4, T is 0.85, the smallest
-    value in the paper. by: `share` compares the fraction of labelled images; `count` compares their number, with the
-    same boundaries converted to counts (131 and 525). The two differ unless the dataset is as large as Cityscapes.
+    The boundary between two rows is the geometric mean of their fractions. Above that of 1/8 and 1/4, T is 0.85, the
+    smallest value in the paper. by: `share` compares the fraction of labelled images; `count` compares their number,
+    with the same boundaries converted to counts (131 and 525). The two differ unless the dataset has the size of
+    Cityscapes.
     """
     amount = labelled / max(images, 1) if by == "share" else labelled / CITYSCAPES
     if amount < sqrt(1 / 32 * 1 / 16):
@@ -52,7 +53,7 @@ def threshold_of(loss: LossConfig, facts: Facts) -> float | Policy:
 
 
 def say_threshold(loss: LossConfig, facts: Facts) -> list[str]:
-    """Describe the source of T; returns no sentences if T is a plain number."""
+    """Describe the source of T; empty if T is a plain number."""
     if loss.threshold == "auto":
         labelled, images = facts.images.get("labelled", 0), facts.images.get("all", 0)
         share, count = auto_threshold(labelled, images, "share"), auto_threshold(labelled, images, "count")
@@ -94,5 +95,5 @@ def threshold_record(loss: LossConfig, pixel_loss: PixelLossModule) -> dict[str,
 
 
 def as_written(value: Tensor) -> Any:
-    """Convert an fp32 tensor to a number or list with the shortest decimals: 0.95, not 0.949999988."""
+    """Convert an fp32 tensor to a number or list, rounded to 6 significant digits: 0.95, not 0.949999988."""
     return [as_written(each) for each in value] if value.dim() else float(f"{float(value):.6g}")

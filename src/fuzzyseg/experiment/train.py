@@ -71,19 +71,19 @@ def train(
     dry_run: bool = False,
     **given: Any,
 ) -> RunResult:
-    """Train a model, like `fuzzyseg train`: `train(data="photos", method="cps", steps=2000, out="runs/a")`.
+    """Train a model, as `fuzzyseg train` does. Example: `train(data="photos", method="cps", steps=2000, out="runs/a")`.
 
     Args:
         config: a `Config`, or a mapping of settings, nested or with dotted keys (`{"train.crop": 256}`).
-        network: factory that returns a newly initialised module at each call. The module has an attribute `encoder` and
-            maps images (B,Cin,H,W) to logits (B,C,h,w) at any stride.
+        network: factory that returns a newly initialised module at each call. The module needs an attribute `encoder`
+            and maps images (B,Cin,H,W) to logits (B,C,h,w) at any stride.
         method: a name, or a subclass of `fuzzyseg.methods.Method`, which is configured by the section `method`.
         loss: a name, or a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. If it has a parameter
             `options`, its annotation is the pydantic model that validates `loss.options`.
         data: a folder, a dataset of (image, mask or None) pairs, or a mapping of splits (train, val, test) to such
             datasets; see `Pairs`. Datasets are written to the folder `<out>.data`, which replaces `data.root`.
-        metrics: functions of the confusion matrix by name; see `Metric`. The first one selects the best checkpoint.
-        resume: continue from the checkpoint in the run folder, if there is one, as after a restart by torchrun.
+        metrics: functions of the confusion matrix, by name; see `Metric`. The first one selects the best checkpoint.
+        resume: continue from the checkpoint in the run folder, if any; always done after a restart by torchrun.
         quiet: print nothing. dry_run: run three steps, print time and memory, and write no run folder.
         given: settings by option name (`image_size=256`), or whole sections; they override `config`.
 
@@ -140,7 +140,7 @@ def _train(
     rehearse: bool,
     say: Callable[[str], None],
 ) -> RunResult:
-    """Build all parts, passing each the sections that it needs, and train; if `rehearse`, only measure."""
+    """Build all parts, passing each the sections that it needs, and train. rehearse: only do a dry run."""
     assert config.out is not None
     run, first, score = RunFolder(config.out), distributed.rank() == 0, next(iter(metrics), SCORE)
     built = prepare_training(config, setup, run, device, metrics, resume, say)
@@ -221,7 +221,7 @@ def _fit(
 def _loggers(
     run: RunFolder, train: TrainConfig, record: dict[str, Any], state: Any, device: torch.device, *, quiet: bool
 ) -> Iterator[Sink]:
-    """Yield the configured log files, tracker and progress display; they continue after a checkpoint `state`."""
+    """Yield the configured log files, tracker and progress display. When resuming, they continue after `state`."""
     step = state["step"] if state else 0
     logged = step - (state is not None and "unscored" in state)  # a step's line is written after its evaluation
     yield MetricsLog(run.metrics, keep_to=logged, review=review_of(dict(checkpoint.leaves(record))))
@@ -236,7 +236,7 @@ def _loggers(
 
 @contextmanager
 def _explained_errors() -> Iterator[None]:
-    """Replace torch's errors about batch norm of one value and about memory with errors that suggest settings."""
+    """Replace torch's out-of-memory and single-value batch norm errors with errors that suggest settings."""
     try:
         yield
     except ValueError as error:

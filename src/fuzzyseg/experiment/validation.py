@@ -46,7 +46,7 @@ HELD_BACK, CROSS_FITTED = "held-back labels", "the validation images, cross-fitt
 class Scoring:
     """Evaluates a network on the validation images of a run.
 
-    train, settings, loss: sections of the configuration. pixel_loss: loss whose T and sets FPL's statistics use; None:
+    train, settings, loss: sections of the configuration. pixel_loss: loss that provides T for FPL's statistics; None:
     no statistics. run: the run folder. metrics: additional metrics by name.
     """
 
@@ -99,11 +99,11 @@ class Scoring:
         return result
 
     def _calibration(self, predictor: Predictor) -> dict[str, Any] | None:
-        """Return the temperature of the finished model, how it was fitted, and the calibration of its probabilities.
+        """Return the finished model's temperature, what it was fitted on, and the calibration of its probabilities.
 
-        It is fitted on held-back images if there are any, otherwise on the validation images, whose calibration is then
-        measured with two-fold cross-fitting. At most `MAX_LABELLED` images of each kind are used; `files` identifies
-        those used for fitting, regardless of their folder. Returns None if there are no labelled pixels.
+        The temperature is fitted on held-back images if there are any, otherwise on the validation images, whose
+        calibration is then measured with two-fold cross-fitting. At most `MAX_LABELLED` images of each kind are used.
+        `files` identifies those used for fitting by their content. Returns None if there are no labelled pixels.
         """
         held_back, _, fitted = pixels_of_groups(predictor, self.reader, self.material.held_back, None)
         val, middle, judged_on = pixels_of_groups(predictor, self.reader, self.items, self.material.group)
@@ -135,7 +135,7 @@ class Scoring:
         return {name: total for name, total in found.items() if total is not None}
 
     def pixel_maps(self, predictor: Predictor, item: Item) -> Iterator[tuple[PixelMaps, Tensor]]:
-        """Yield maps and mask (1,H,W) of each of the item's `training_parts`, for T = 0.9 if the run has no T."""
+        """Yield maps and mask (1,H,W) of each of the item's `training_parts`, with T = 0.9 if the run has no T."""
         options, loss = set_options(self.loss), self.pixel_loss
         for logits, target in training_pairs(predictor, self.reader, item):
             teacher = logits
@@ -149,7 +149,7 @@ class Scoring:
 def sampled_pixels(predictor: Predictor, reader: Reader, items: Sequence[Item]) -> list[Pixels | None]:
     """Return labelled pixels of each item, selected by `sampled`; None for items without any.
 
-    The processes divide the items: call it on all of them.
+    The items are split across the processes, so call it on every process.
     """
 
     def measure(item: Item) -> Pixels | None:
@@ -169,10 +169,9 @@ def training_pairs(predictor: Predictor, reader: Reader, item: Item) -> Iterator
 def pixels_of_groups(
     predictor: Predictor, reader: Reader, items: Sequence[Item], group: str | None
 ) -> tuple[list[Pixels], int, list[Path]]:
-    """Return sampled labelled pixels of at most `MAX_LABELLED` items, the index that splits them into two halves, and
-    their image files.
+    """Return sampled pixels of at most `MAX_LABELLED` items, the index at which to halve the list, and image files.
 
-    Groups are not split, unless there is only one.
+    Groups are not split, unless there is only one. Items without labelled pixels are omitted.
     """
     chosen = evenly_spaced(in_groups(items, group), MAX_LABELLED)
     each = zip(chosen, sampled_pixels(predictor, reader, [item for _, item in chosen]), strict=True)
@@ -183,8 +182,7 @@ def pixels_of_groups(
 
 
 def training_parts(reader: Reader, item: Item) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield image (Cin,H,W) and mask (H,W) at the training scale; one pair per tile if the image is too large to decode
-    whole."""
+    """Yield image (Cin,H,W) and mask (H,W) at the training scale: one pair, or one per tile of a large image."""
     windows = None
     if reader.image_size is None:
         windows = open_large(item.image, reader.channels, bands=reader.bands, levels=reader.levels)

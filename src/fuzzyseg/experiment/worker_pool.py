@@ -21,7 +21,7 @@ TIMEOUT = 300.0
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Placeholder for the result of a task that crashed, timed out or raised. reason: such as "was not run"."""
+    """Placeholder for the result of a task that crashed, timed out or raised. reason: for example "was not run"."""
 
     reason: str
 
@@ -44,10 +44,10 @@ def map_isolated(
     `function`, tasks and results are pickled. Workers ignore Ctrl-C; an exception in the parent stops them.
 
     Args:
-        function: function of one task.
+        function: called with one task.
         tasks: arguments of `function`.
         workers: number of processes. Default: `default_workers()`.
-        timeout: timeout of a task, in seconds.
+        timeout: timeout per task, in seconds.
         progress: called with (done, total).
 
     Returns:

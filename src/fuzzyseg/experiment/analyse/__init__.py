@@ -43,7 +43,7 @@ def analyse(
     folder with images and masks to use instead of the run's validation and labelled images. out: folder for
     analysis.json, analysis.md and figures; None: write nothing. images: number of examples to draw. limit: maximum
     number of images per list. threshold: T. Default: the run's T. unlabelled_masks: include the run's unlabelled
-    images, whose masks are read only for this diagnosis. pictures: png or svg. network: factory of a custom network.
+    images, whose masks are read only for this diagnosis. pictures: png or svg. network: factory for a custom network.
     progress: called with (images done, images in total).
 
     Returns the content of analysis.json. Raises ConfigError, DataError.

@@ -19,7 +19,7 @@ from fuzzyseg.report.maps import Panel, draw_rows
 from fuzzyseg.report.quality import draw_calibration, draw_cases, draw_confusions, draw_coverage
 
 MAX_NAMED = 21
-"""Maximum number of classes with a legend: more colours are not distinguishable."""
+"""Maximum number of classes for which a legend is drawn; more colours are hard to tell apart."""
 
 Add = Callable[..., None]
 

@@ -52,7 +52,7 @@ class Inputs:
 
     @property
     def shown(self) -> str:
-        """Name of the list that examples are taken from: the unlabelled images if included, or the first list."""
+        """Name of the list that examples come from: the unlabelled images if included, otherwise the first list."""
         return UNLABELLED if UNLABELLED in self.lists else next(iter(self.lists))
 
     def tempered(self, logits: Tensor) -> Tensor:

@@ -26,15 +26,15 @@ Counter = Callable[[int, int], None]
 Counts = tuple[Diagnosis, ThresholdTable, Confident]
 
 MAX_WIDTH = 640
-"""Maximum width of an example in pixels, which is enough for a figure."""
+"""Maximum width of an example in pixels; enough for a figure."""
 
 
 @dataclass
 class Example:
     """Maps (H,W) of an example image, subsampled if large.
 
-    image: (H,W,3) uint8. mask, label, sets: class indices, 255 for void; sets has a multiple of this size and shows the
-    classes of each fuzzy set as stripes. case: as in `PixelMaps`. hard, fuzzy: scores, NaN for void.
+    image: (H,W,3) uint8. mask, label, sets: class indices, 255 for void; sets is upsampled by an integer factor and
+    shows the classes of each fuzzy set as stripes. case: as in `PixelMaps`. hard, fuzzy: scores, NaN for void.
     """
 
     name: str
@@ -65,7 +65,7 @@ def measure(inputs: Inputs, images: int, progress: Counter | None) -> tuple[dict
                 here = int((mask != VOID).sum())
                 if (
                     name == inputs.shown and number in chosen and here > known
-                ):  # of several tiles, the one with the least void
+                ):  # of several tiles, the one with the most labelled pixels
                     example, known = _example(inputs, item.name, image, target, pixels), here
             examples += [] if example is None else [example]
             done += 1
@@ -113,7 +113,7 @@ def _example(inputs: Inputs, name: str, image: Tensor, target: Tensor, pixels: P
 
 
 def picture(inputs: Inputs, image: Tensor) -> Array:
-    """Convert an image (Cin,H,W) to (H,W,3) uint8, as for overlays of predictions."""
+    """Convert an image (Cin,H,W) to (H,W,3) uint8, as in prediction overlays."""
     shown = to_picture(image.movedim(0, -1).numpy(), inputs.card.mean, inputs.card.std)
     return np.broadcast_to(shown, (*shown.shape[:2], 3))
 

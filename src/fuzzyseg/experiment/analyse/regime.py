@@ -1,4 +1,4 @@
-"""Expected gain of FPL for a network, estimated from the runs of docs/evidence.md."""
+"""Expected gain of FPL for a network, estimated from the runs in docs/evidence.md."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class Verdict(NamedTuple):
 
 @cache
 def measured() -> list[dict[str, Any]]:
-    """Return the cells of the regime map, which recipes/evidence/regime_map.py writes."""
+    """Return the cells of the regime map, as written by recipes/evidence/regime_map.py."""
     cells: list[dict[str, Any]] = json.loads(Path(__file__).with_name("regime.json").read_text("utf-8"))["cells"]
     return cells
 
@@ -30,10 +30,10 @@ def measured() -> list[dict[str, Any]]:
 def verdict(share: float, cells: Sequence[Mapping[str, Any]] | None = None) -> Verdict:
     """Predict whether FPL beats hard labels if `share` of the wrong labels have the true class in their fuzzy set.
 
-    Fits a line to the cells (each the mean gain for one dataset, method, number of labels and T, weighted by its number
-    of pairs) and computes the 95% confidence interval of its value at `share`. "cannot tell": the interval contains 0,
-    `share` is outside the range of the cells, or there are fewer than four. cells: each with `FEATURE`, `gain` in
-    points of mIoU, and `pairs`. Default: `measured()`.
+    Fits a line to the cells, weighted by their number of pairs, and computes the 95% confidence interval of its value
+    at `share`. Each cell is the mean gain for one dataset, method, number of labels and T. "cannot tell": the interval
+    contains 0, `share` is outside the range of the cells, or there are fewer than four cells. cells: mappings with
+    `FEATURE`, `gain` in points of mIoU, and `pairs`. Default: `measured()`.
     """
     known = measured() if cells is None else cells
     x, gain, pairs = (np.array([cell[name] for cell in known], float) for name in (FEATURE, "gain", "pairs"))

@@ -13,7 +13,7 @@ USUAL = (0.85, 0.9, 0.95)
 """Thresholds used in the FPL paper."""
 
 MEASURED = 0.9
-"""T of most runs that the verdict is based on."""
+"""T used in most of the runs that the verdict is based on."""
 
 WANTED = 0.95
 """Fraction of pixels whose set should contain the true class, as in `loss.calibrated.coverage`."""
@@ -104,7 +104,7 @@ def thresholds(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def confident(rows: Sequence[dict[str, Any]]) -> Table:
-    """Return a table of confident pixels' accuracy, one row per threshold, and the pixels used by `confidence=gate`."""
+    """Return a table of confident pixels by threshold: their accuracy, and the pixels that `confidence=gate` uses."""
     table = [["confidence", "pixels", "label right", "pixels used with confidence=gate"]]
     for row in rows:
         pixels = "confident pixels" if row["reliable"] else "all pixels"
@@ -113,7 +113,7 @@ def confident(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def cases(group: dict[str, Any]) -> Table:
-    """Return a table of frequency, scores and gradients of the three cases and of all pixels."""
+    """Return a table of frequency, scores and gradients for the three cases and for all pixels."""
     head = ["case", "pixels", "K=1", "R hard", "R fuzzy", "lift hard", "lift fuzzy", "x share, hard", "x share, fuzzy"]
     table = [head]
     for case, row in group["cases"].items():

@@ -1,4 +1,4 @@
-"""Checks of a sweep before its first run: data, splits, existing results and supervised pretraining."""
+"""Checks before the first run of a sweep: data, splits, existing results and supervised pretraining."""
 
 import os
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from fuzzyseg.run.environment import code_version
 from fuzzyseg.run.folder import RunFolder
 
 SPLIT = {"labelled", "val", "split_seed", "policy", "unlabelled", "group"}
-"""Settings of the section `data` that affect the split, not the reading of the dataset."""
+"""Settings in the section `data` that affect the split but not how the dataset is read."""
 
 
 def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool) -> dict[str, str | None]:
-    """Return fingerprints of the first run's dataset and of the code; None if not to be compared.
+    """Return fingerprints of the first run's dataset and of the code; None for those not to be compared.
 
     Reports which validation images a cross-validation does not use. Raises ConfigError, and DataError if the images of
     a run cannot be split.
@@ -44,7 +44,7 @@ def origin(grid: Grid, out: Path, say: Callable[[str], None], *, any_code: bool)
 
 
 def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], made_from: dict[str, Any]) -> None:
-    """Raise ConfigError if a result or pretraining was made with different settings, data or code."""
+    """Raise ConfigError if a result or pretraining comes from different settings, data or code."""
     advice = "choose another --out or --results, or delete the file or folder"
     if changed:
         raise ConfigError(f"{path}: {kind} has other settings ({'; '.join(changed[:4])}): restore them, {advice}")
@@ -54,9 +54,10 @@ def refuse(path: Path, kind: str, changed: list[str], recorded: dict[str, Any], 
 
 
 def check_start(grid: Grid, out: Path, start: Cell, made_from: dict[str, str | None]) -> None:
-    """Raise ConfigError if finished pretraining had different settings.
+    """Raise ConfigError if finished pretraining used different settings, data or code.
 
-    Unfinished pretraining is checked when it is resumed."""
+    Unfinished pretraining is checked when it is resumed.
+    """
     run = RunFolder(out / start.name)
     recorded_config = run_config(run.path)
     if recorded_config is None or not finished(out, start):

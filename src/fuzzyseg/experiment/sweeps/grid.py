@@ -56,12 +56,12 @@ class Cell:
 class Grid:
     """Runs (cells) of a sweep file and their settings.
 
-    recipe: sections that replace those of the plan's base. settings: single settings that override both; those of an
-    arm (a configuration) override all. labelled: numbers of labels, instead of the plan's. arms: subset of the arms.
-    seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, or 0. reading: interpretation whose
-    settings override the plan's base. init: files with initial weights, instead of supervised pretraining; may contain
-    `{labelled}`, `{seed}`, `{subset}` and `{fold}`. folds: number of folds of a cross-validation on the labelled
-    images. Raises ConfigError.
+    recipe: sections that replace those of the plan's base. settings: individual settings that override both; the
+    settings of an arm (configuration) override all. labelled: numbers of labels, instead of the plan's. arms: subset of
+    the arms. seeds: number of seeds (0 to seeds - 1) or a list. Default: the plan's seeds, or 0. reading:
+    interpretation whose settings override the plan's base. init: files with initial weights, instead of supervised
+    pretraining; may contain `{labelled}`, `{seed}`, `{subset}` and `{fold}`. folds: number of folds of a
+    cross-validation on the labelled images. Raises ConfigError.
     """
 
     plan: Plan
@@ -97,12 +97,12 @@ class Grid:
 
     @property
     def amounts(self) -> list[str | None]:
-        """The numbers of labels, in order."""
+        """Numbers of labels, in order."""
         return [*(self.labelled or self.plan.labelled)] or [None]
 
     @property
     def repeats(self) -> list[Repeat]:
-        """Combinations of seed, labelled subset (None: as the seed) and fold; every configuration runs with each."""
+        """Combinations of seed, labelled subset (None: same as seed) and fold; every configuration is run with each."""
         seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds or self.plan.seeds or [0]
         subsets: Sequence[int | None] = self.plan.subsets or [None]
         folds: Sequence[int | None] = [None] if self.folds is None else range(1, self.folds + 1)
@@ -176,7 +176,7 @@ class Grid:
         return values if cell.labelled is None else merge(values, {"data": {"labelled": cell.labelled}})
 
     def _method(self, arm: str) -> str:
-        """Return the method name of an arm, set by the arm, the command, the recipe or the base."""
+        """Return the method name of an arm: the first one set by the arm, the command, the recipe or the base."""
         layers = [self.plan.arms[arm], self.settings, self.recipe]
         if "method" not in self.recipe:  # its section replaces the plan's
             layers.append(self.plan.setting(arm, self.reading))
@@ -184,7 +184,7 @@ class Grid:
         return next((name for name in named if name is not None), Config().method.name)
 
     def _refuse_idle_options(self) -> None:
-        """Raise ConfigError for a setting `method.*` that no method has."""
+        """Raise ConfigError for a setting `method.*` that no method of the sweep has."""
         given = self.settings.get("method", {})
         named = {self._method(cell.arm) for cell in self.cells}
         for key in given:

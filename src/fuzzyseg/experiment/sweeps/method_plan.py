@@ -14,8 +14,8 @@ REFERENCE = "supervised paper"
 def comparison(methods: Sequence[str], losses: Sequence[str]) -> tuple[Plan, list[str]]:
     """Build a plan with one configuration per method and loss. Also returns notes on omitted ones.
 
-    Supervised training is always included as the reference. A loss that is the method's published one runs only once,
-    as `paper`. Differences: each configuration minus the reference, and fuzzy minus hard (or `paper`, if that is the
+    Supervised training is always included as the reference. A method's published loss is run only once, as
+    `paper`. Differences: each configuration minus the reference, and fuzzy minus hard (or `paper`, if that is the
     hard loss) for each method. The plan states where FPL is our own variant. Raises ConfigError if no loss applies to
     any method; supervised training alone is valid.
     """

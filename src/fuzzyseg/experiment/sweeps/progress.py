@@ -63,12 +63,12 @@ class Pace:
     measured: dict[Cell, float] = field(default_factory=dict)
 
     def measure(self, cell: Cell, steps: int, seconds: float) -> None:
-        """Record that a run takes `seconds` for `steps`; 0 is ignored, as the run has then exceeded its estimate."""
+        """Record that a run takes `seconds` for `steps`. Ignores 0: the run has then exceeded its estimate."""
         if steps > 0 and 0 < seconds < math.inf:
             self.measured[cell] = seconds / steps
 
     def seconds(self, cell: Cell) -> float:
-        """Estimate a run's duration from runs of the same configuration, or else of the same method, or all runs."""
+        """Estimate a run's duration from runs of the same configuration, else of the same method, else all runs."""
         method, steps = self.runs[cell]
         arms = [pace for other, pace in self.measured.items() if other.arm == cell.arm]
         methods = [pace for other, pace in self.measured.items() if self.runs[other][0] == method]
@@ -76,7 +76,7 @@ class Pace:
         return statistics.mean(known) * steps if known else math.inf
 
     def remaining(self, running: Mapping[Cell, float], waiting: Iterable[Cell], workers: int) -> float:
-        """Return the seconds until all runs have ended with `workers` parallel runs. running: seconds left of each.
+        """Return the seconds until all runs have ended, with `workers` parallel runs. running: seconds left for each.
 
         Each waiting run is assigned in order to the first free worker.
         """

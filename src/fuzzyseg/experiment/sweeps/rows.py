@@ -17,7 +17,7 @@ from fuzzyseg.run.folder import RunFolder
 from fuzzyseg.run.logs import SCORE, read_lines
 
 MACHINE = WITHOUT_EFFECT | {"data.root", "augment.on_device", "init", "train.device", "train.save_every"}
-"""Settings that depend on the machine, which result files omit."""
+"""Machine-dependent settings, omitted from result files."""
 
 
 def identity(config: Config) -> dict[str, Any]:

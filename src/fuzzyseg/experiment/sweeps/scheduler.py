@@ -49,7 +49,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     begun: float
     log_size: int
-    """Size of its log before this attempt, in bytes."""
+    """Size of the run's log before this attempt, in bytes."""
     first_step: int
 
 
@@ -71,8 +71,9 @@ def sweep(
     out/rows. A run is skipped if it has a row there, or if another row has the same settings. discard: delete a run's
     folder once its row is written. any_code: accept results of other versions of the code. Interrupted runs are
     resumed; failed runs are reported, omitted from the table and retried by the next call. On SIGINT and SIGTERM,
-    active runs save and stop. Raises ConfigError if a row, or pretraining in `out`, has different settings, data or
-    code; DataError if the images of a run cannot be split; RunFolderError if another sweep is running in `out`.
+    active runs save a checkpoint and stop. Raises ConfigError if a row, or pretraining in `out`, has different
+    settings, data or code; DataError if the images of a run cannot be split; RunFolderError if another sweep is running
+    in `out`.
     """
     out = Path(out).resolve()
     results = Path(results).resolve() if results else out / "rows"
@@ -176,7 +177,7 @@ class _Scheduler:
                 stdout=file,
                 stderr=file,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is forwarded, so that it arrives only once
+                start_new_session=True,  # Ctrl-C does not reach it; `run` terminates it instead
             )
         self.running.append(_Running(cell, process, time.monotonic(), size, step))
         self.say(f"[{self.done + len(self.running)}/{self.total}] {cell.name}: started, log in {log}")

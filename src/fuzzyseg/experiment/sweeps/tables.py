@@ -157,7 +157,7 @@ def _pairs(grid: Grid, rows: Rows) -> str:
 
 
 def _same_start(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:
-    """Return whether two runs had equal initial weights, as far as recorded, in the networks that both have."""
+    """Return whether two runs started from the same weights, as far as recorded, in the networks that both have."""
     return all(first == second for first, second in zip(one.get("starts", []), two.get("starts", []), strict=False))
 
 
