@@ -73,9 +73,9 @@ def judged(
 
     Returns {} if there are too few images. Otherwise, the result contains `ece` and `ece_calibrated`, the expected
     calibration error without and with the temperature (Guo et al., ICML 2017); `coverage` and `coverage_per_class`
-    (None without pixels), the fraction of pixels whose prediction set contains the true class; and `set_size`, the mean
-    size of these sets. A prediction set is the smallest set of most probable classes whose calibrated probabilities sum
-    to more than `level`.
+    (None for a class without pixels), the fraction of pixels whose prediction set contains the true class; and
+    `set_size`, the mean size of these sets. A prediction set is the smallest set of most probable classes whose
+    calibrated probabilities sum to more than `level`.
     """
     middle = len(images) // 2 if middle is None else middle
     first, second = images[:middle], images[middle:]
