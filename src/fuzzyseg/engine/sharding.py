@@ -27,7 +27,7 @@ def encoder_blocks(module: nn.Module) -> list[nn.Module]:
 class Sharding:
     """Shards a method in place across all processes, whose weights must be equal. Create it before the optimisers.
 
-    The weights of an encoder's block are gathered for its forward and again for its backward pass; all others are
+    The weights of an encoder block are gathered for its forward pass and again for its backward pass; all others are
     gathered at the start of the method's `forward` and kept until the end of the backward pass.
     """
 

@@ -24,7 +24,7 @@ def confusion_matrix(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 
 def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """Compute scores in [0, 1] from a confusion matrix (C,C), and count `pixels`. Raises DataError if it is empty.
+    """Compute scores in [0, 1] from a confusion matrix (C,C), and count its `pixels`. Raises DataError if it is empty.
 
     `miou`: mean IoU of the classes that occur in the truth or in a prediction. `per_class`: IoU by name, None for a
     class that occurs in neither. `accuracy`: fraction of correct pixels. `class_accuracy`: its mean over the classes in

@@ -57,16 +57,15 @@ def predict_files(
     one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
     average the predictions at several scales and of the mirrored image. fuzzy: T and options for the outputs `k` and
-    `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
+    `sets`. Large TIFF and NumPy files that need no resizing are read in windows; only outputs other than GeoTIFF are
     built in memory. progress: called with (files done, total files) of this process. spread: see `Spread`.
 
-    If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
-    are skipped, edited outputs are kept. overwrite: predict all images again and replace files. Several processes
-    divide the images among themselves.
+    If `out` contains results for the same model, options and image folder, prediction resumes: unchanged images with
+    outputs are skipped, edited outputs are kept. overwrite: replace all results. Several processes split the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
-    another file, if `out` has results of a different model, image folder or options, or if it is not writable.
+    another file, if `out` contains results for a different model, image folder or options, or if it is not writable.
     """
     kinds = _checked(write)
     inputs = find_files([images] if isinstance(images, Path) else images, out)

@@ -47,7 +47,7 @@ class _Observed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if hasattr(self.network, "encode"):
             features = self.network.encode(image)
-            last = (features[0] if isinstance(features, tuple) else features)[-1]  # DPT: with prefix tokens
+            last = (features[0] if isinstance(features, tuple) else features)[-1]  # DPT also returns prefix tokens
             logits = self.network.classify(self.network.decode(features))
         else:
             logits = self.network(image)

@@ -24,7 +24,7 @@ from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.outputs.band import Band
 
 MAX_OVERLAY_PIXELS = 2**26
-"""Overlays of larger images are downsampled, being only for viewing, unless they are GeoTIFFs."""
+"""Overlays of larger images are downsampled for viewing, unless they are GeoTIFFs."""
 
 CACHE_MB = 128
 """Size of GDAL's cache of unwritten tiles, in MB."""
