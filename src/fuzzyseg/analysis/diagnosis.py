@@ -69,7 +69,7 @@ class Diagnosis(Sums):
     def _cases(self) -> dict[str, Any]:
         """Return each case's share, mean score, mean lift, effect (lift x share) and K histogram.
 
-        Means are None without pixels.
+        Means are None if there are no pixels.
         """
         total, rows = max(1, int(self.pixels.sum())), {}
         for case, k, score, lift in zip((RIGHT, RESCUED, MISSED), self.pixels, self.score, self.lift, strict=True):
@@ -124,7 +124,7 @@ class Diagnosis(Sums):
 
 
 def _means(sums: Tensor, pixels: int) -> dict[str, float | None]:
-    """Divide the sums for the hard and the fuzzy loss by a pixel count. None without pixels, or if not measured."""
+    """Divide the sums for the hard and the fuzzy loss by a pixel count; None for no pixels or a loss not measured."""
     values = (sums / pixels).tolist() if pixels else [torch.nan, torch.nan]
     return {name: None if value != value else value for name, value in zip(("hard", "fuzzy"), values, strict=True)}
 

@@ -23,7 +23,7 @@ LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
 class ThresholdTable(Sums):
     """Pixel counts for each of M thresholds, over labelled pixels.
 
-    pixels, top1: 0-dim; all pixels, and those whose most probable class is correct. covered (M,): pixels whose true
+    pixels, top1 (0-dim): all pixels, and those whose most probable class is correct. covered (M,): pixels whose true
     class is in the set. torn (M,): pixels with p1 <= T < p1 + p2. k (M,C): pixels with K = 1, ..., C.
     """
 
@@ -34,7 +34,7 @@ class ThresholdTable(Sums):
     k: Tensor
 
     def numbers(self, thresholds: Sequence[float]) -> list[dict[str, Any]]:
-        """Return a row per threshold: fractions of all pixels (`rescued`: of the wrong ones), 0 without pixels."""
+        """Return a row per threshold: fractions of all pixels (`rescued`: of the wrong ones), 0 if there are none."""
         pixels, top1 = max(1, int(self.pixels)), int(self.top1)
         sizes = torch.arange(1, self.k.shape[1] + 1)
         return [
@@ -75,7 +75,7 @@ def count_thresholds(
 class Confident(Sums):
     """Pixel counts for each of M confidence thresholds tau, over labelled pixels.
 
-    pixels: 0-dim; all pixels. above (M,): pixels with a confidence of at least tau. right (M,): those among them whose
+    pixels (0-dim): all pixels. above (M,): pixels with a confidence of at least tau. right (M,): those of them whose
     most probable class is correct.
     """
 

@@ -10,7 +10,7 @@ from fuzzyseg.analysis.diagnosis import CONFIDENCE_BINS
 from fuzzyseg.losses.base import at_least_fp32
 
 LARGEST = 10.0
-"""Temperatures are searched from 1 / LARGEST to LARGEST: if all predictions are correct, there is no finite optimum."""
+"""Temperatures are searched from 1 / LARGEST to LARGEST, since the optimum is 0 if all predictions are correct."""
 
 SAMPLE = 4096
 """Maximum number of (evenly spaced) pixels per image, or per tile of a large one, for fitting and evaluation."""
@@ -68,14 +68,14 @@ def judged(
     """Measure the calibration of predicted probabilities, without and with a temperature.
 
     temperature: fitted on other images. Default: each half of the images uses the temperature fitted on the other half
-    (the halves are contiguous, so that frames of a video are not in both). names: class names. middle: number of images
-    in the first half. Default: half of them.
+    (the halves are contiguous, so frames of the same video are rarely in both). names: class names. middle: number of
+    images in the first half. Default: half of them.
 
     Returns {} if there are too few images. Otherwise, the result contains `ece` and `ece_calibrated`, the expected
     calibration error without and with the temperature (Guo et al., ICML 2017); `coverage` and `coverage_per_class`
-    (None without pixels), the fraction of pixels whose prediction set contains the true class; and `set_size`, the mean
-    size of these sets. A prediction set is the smallest set of most probable classes whose calibrated probabilities sum
-    to more than `level`.
+    (None for a class without pixels), the fraction of pixels whose prediction set contains the true class; and
+    `set_size`, the mean size of these sets. A prediction set is the smallest set of most probable classes whose
+    calibrated probabilities sum to more than `level`.
     """
     middle = len(images) // 2 if middle is None else middle
     first, second = images[:middle], images[middle:]
@@ -85,7 +85,7 @@ def judged(
     if temperature is None:
         parts = [(first, temperature_of(second)), (second, temperature_of(first))]
     classes = len(names)
-    # axis 0: without and with the temperature; axis 1: sums of confidences and of correct pixels
+    # axis 0: without and with the temperature; axis 1: summed confidence, number of correct pixels
     bins = torch.zeros(2, 2, CONFIDENCE_BINS, dtype=torch.float64)
     covered, pixels = torch.zeros(2, classes, dtype=torch.float64)
     size = 0.0

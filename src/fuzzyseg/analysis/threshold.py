@@ -39,7 +39,7 @@ def coverage_by_threshold(
 
 
 def _share(p: Tensor, before: Tensor, upto: Tensor, rank: Tensor, t: float, options: FPLOptions) -> Tensor:
-    """Return the membership, at T = t, of a class with probability p, given the cumulative sums before and with it."""
+    """Return the membership at T = t of a class with probability p. before, upto: cumulative sums without/with it."""
     rule, variant = options.rule, options.variant
     if isinstance(rule, int):
         return (rank < rule).to(p.dtype)

@@ -54,7 +54,7 @@ class Verb(TyperCommand):
         if ctx.info_name not in DIVIDED and (world := process_number("WORLD_SIZE", 1)) > 1:
             if process_number("RANK") != 0:
                 return None  # torchrun waits for the first process
-            del os.environ["WORLD_SIZE"]  # otherwise its trainings would wait for the others
+            del os.environ["WORLD_SIZE"]  # otherwise its training runs would wait for the others
             typer.echo(f"{ctx.info_name} uses only one of the {world} processes", err=True)
         return super().invoke(ctx)
 

@@ -55,7 +55,7 @@ def evaluate(
 
 
 def report(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the result as lines of text, with percentages, a dash for None, and upper bounds beside the scores."""
+    """Yield the result as lines of text, with percentages, a dash for None, and ceilings next to the scores."""
     resolvable = f"{SCORE}_resolvable"
     ceiling, minimum = result.get("ceiling", {}), result.get("ceiling_least", 0.0)
     remarks = {("per_class", name): f"  (ceiling {_shown(value)})" for name, value in ceiling.items()}

@@ -76,7 +76,7 @@ def overridden(values: Mapping[str, Any], given: Mapping[str, Any], arguments: I
 
 
 def read_recipe(words: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """Return the name and settings of the recipe among the arguments, or empty ones. Raises ConfigError."""
+    """Return the name and settings of the recipe among the arguments; empty if there is none. Raises ConfigError."""
     recipes = [word for word in words if "=" not in word]
     for word in recipes:
         if not word.endswith((".yaml", ".yml")):

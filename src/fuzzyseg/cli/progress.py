@@ -18,7 +18,7 @@ Show = Callable[[int, int], None]
 
 @contextmanager
 def counter(what: str, *, every: float | None = None) -> Iterator[Show]:
-    """Context manager that yields a function of (done, total), which updates a progress bar and its ETA.
+    """Yield a function of (done, total) that updates a progress bar and its ETA.
 
     every: seconds between progress lines if stderr is not a terminal. Default: no lines.
     """

@@ -30,7 +30,7 @@ class Cleaned:
 
 @contextmanager
 def cleaned_output() -> Iterator[None]:
-    """Context manager that escapes control characters in stdout and stderr, because file names may contain them.
+    """Escape control characters in stdout and stderr, because file names may contain them.
 
     Progress bars and colours need control codes. They are written through `fuzzyseg.run.progress.terminal`, which
     bypasses the escaping; callers escape the texts.

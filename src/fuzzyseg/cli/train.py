@@ -65,7 +65,7 @@ def check_names(config: Config, imports: list[Path] | None) -> None:
 
 
 def finish(training: Callable[[], Any], config: Config, imports: list[Path] | None) -> None:
-    """Run a training. If it stops early, print the command that resumes it."""
+    """Run `training`. If it stops early, print the command that resumes it."""
     from fuzzyseg.engine import NonFiniteLoss
 
     try:

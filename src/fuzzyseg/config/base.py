@@ -71,7 +71,7 @@ Size = tuple[int, int]
 
 
 def parse_size(value: Any) -> Any:
-    """Parse `HxW`, a single number (square) or a pair. Other values are returned unchanged.
+    """Parse `HxW`, a single number (square) or a pair. Values of other types are returned unchanged.
 
     Raises ValueError for any other text, and for sides below 1.
     """

@@ -24,7 +24,7 @@ HOW = (
     "also as `a,b`. `HxW` is height x width in pixels, or one number for both. Source tells where a default comes "
     "from. `fuzzyseg settings` prints this as text, `fuzzyseg settings data` one section."
 )
-"""Introduction of the page."""
+"""Introduction to docs/settings.md."""
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _KINDS: dict[Any, str] = {bool: "true | false", int: "integer", float: "number", str: "string"}

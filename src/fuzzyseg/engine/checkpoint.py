@@ -177,7 +177,7 @@ def _load(path: Path, device: torch.device | str) -> dict[str, Any]:
 
 @contextmanager
 def fitting() -> Iterator[None]:
-    """Replace the errors of a state that does not fit, which can be of many types, with a CheckpointError."""
+    """Convert the errors raised when a state does not fit, which can be of many types, to a CheckpointError."""
     try:
         yield
     except torch.OutOfMemoryError:

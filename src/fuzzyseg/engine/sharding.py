@@ -25,9 +25,9 @@ def encoder_blocks(module: nn.Module) -> list[nn.Module]:
 
 
 class Sharding:
-    """Shards a method, in place, over all processes, whose weights must be equal. Must precede its optimisers.
+    """Shards a method in place across all processes, whose weights must be equal. Create it before the optimisers.
 
-    The weights of an encoder's block are gathered for its forward and again for its backward pass; all others are
+    The weights of an encoder block are gathered for its forward pass and again for its backward pass; all others are
     gathered at the start of the method's `forward` and kept until the end of the backward pass.
     """
 
@@ -51,7 +51,7 @@ class Sharding:
         return self._predictor
 
     def gather(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Return a state with whole tensors on the first process, None on the others. Call it on every process."""
+        """Return a state with whole tensors on rank 0, and None in their place on others. Call it on every process."""
         return {name: gathered(value, keep=distributed.rank() == 0) for name, value in state.items()}
 
     def split(
@@ -74,7 +74,7 @@ class Sharding:
 
 
 def gathered(values: Any, keep: bool = True) -> Any:
-    """Return nested containers with whole tensors on the CPU in place of sharded ones; with None unless `keep`."""
+    """Return nested containers with sharded tensors replaced by whole ones on the CPU, or by None unless `keep`."""
     if isinstance(values, DTensor):
         whole = values.full_tensor()
         return whole.cpu() if keep else None

@@ -13,7 +13,7 @@ from typing import Any, Self
 from fuzzyseg.ops import distributed
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
-"""Windows has only the first two; job schedulers send SIGUSR1 before a time limit, a closing terminal sends SIGHUP."""
+"""Windows has only the first two. Job schedulers send SIGUSR1 before a time limit; a closing terminal sends SIGHUP."""
 
 
 class Interrupt:

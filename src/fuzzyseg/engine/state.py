@@ -15,7 +15,7 @@ from fuzzyseg.methods.base import Method
 from fuzzyseg.run.logs import SCORE
 
 if TYPE_CHECKING:
-    from fuzzyseg.engine.sharding import Sharding  # its modules of torch take long to import
+    from fuzzyseg.engine.sharding import Sharding  # slow import: torch.distributed
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class TrainingState:
     sharding: "Sharding | None" = None
 
     def predictor(self) -> nn.Module:
-        """Return what is evaluated, exported and saved: the EMA, if there is one. Call it on every process."""
+        """Return the module to evaluate, export and save: the EMA, if there is one. Call it on every process."""
         predictor = self.average.module if self.average is not None else self.method.predictor()
         return predictor if self.sharding is None else self.sharding.whole(predictor)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain containers and tensors only. Must be called on every process; rank 0's result is complete."""
+        """Return the state as plain containers and tensors. Call it on every process; rank 0's result is complete."""
         modules = self._modules()
         state = {
             "step": self.step,
@@ -138,7 +138,7 @@ def average_of(predictor: nn.Module, decay: float) -> AveragedModel:
                 average.copy_(value)
             return
         mean: Any = get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))  # type: ignore[no-untyped-call]
-        for sharded in (False, True):  # weights may be, buffers are not; one call takes either kind
+        for sharded in (False, True):  # weights may be sharded, buffers are not; a call accepts one kind
             if kind := [pair for pair in pairs if hasattr(pair[0], "placements") == sharded]:
                 mean(*map(list, zip(*kind, strict=True)), count)
 

@@ -26,7 +26,7 @@ MicroBatch = Mapping[str, Samples]
 
 
 class NonFiniteLoss(ArithmeticError):
-    """Raised if a loss or the gradient is NaN or infinite. Names the losses, the step (as logged) and the images.
+    """Raised if a loss or the gradient is NaN or infinite; names the losses, the step (as logged) and the images.
 
     It is raised on all processes before the optimiser step, so the weights are those of the previous step.
     """
@@ -39,7 +39,7 @@ def check_finite(
     stop: bool,
     gradient: Tensor | None = None,
 ) -> bool:
-    """Check that losses and gradient are finite, and return whether any process requested to stop.
+    """Check that losses and gradient are finite, and return whether any process requested a stop.
 
     steps: one per micro-batch. stop: this process's request. gradient: its norm, 0-dim. Synchronises once with the
     accelerator and uses one collective operation. Raises NonFiniteLoss.

@@ -143,7 +143,7 @@ def _start(
     sharding: "Sharding | None",
 ) -> TrainingState:
     method.to(settings.device)
-    if settings.channels_last and sharding is None:  # FSDP's parts of weights are contiguous
+    if settings.channels_last and sharding is None:  # FSDP's shards are contiguous
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     scaler = GradScaler(settings.device.type, enabled=settings.precision == "fp16")
     average = None

@@ -1,4 +1,4 @@
-"""Use of a trained model: loading, evaluation, prediction of image files."""
+"""Loading, evaluation and use of trained models."""
 
 from fuzzyseg.inference.evaluate import evaluate
 from fuzzyseg.inference.model import load, save_model

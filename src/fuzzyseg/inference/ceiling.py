@@ -20,8 +20,8 @@ def ceiling_matrix(items: Sequence[Item], reader: Reader, *, image_size: Size | 
     """Return the confusion matrix (C,C) int64 of masks (rows) and their `round_trip` (columns).
 
     items: images with masks of the same size. image_size: (H, W) to which images are resized, if any. stride: ratio of
-    the input size to the size of the network's logits. Without resizing, masks are read in tiles, so that a large one
-    is never in memory as a whole. Raises DataError.
+    the input size to the size of the network's logits. Without resizing, masks are read in tiles, so large masks are
+    never loaded in full. Raises DataError.
     """
     matrix = torch.zeros(reader.classes, reader.classes, dtype=torch.long)
     for item in items:
@@ -36,12 +36,12 @@ def ceiling_matrix(items: Sequence[Item], reader: Reader, *, image_size: Size | 
 
 
 def round_trip(truth: Tensor, grid: Size) -> Tensor:
-    """Return the labels (H,W) int64 that remain of truth (H,W) int64 after pooling to a grid of (h, w) cells.
+    """Pool labels (H,W) int64 to a grid of (h, w) cells, upsample them again, and return the result (H,W) int64.
 
-    Each cell contains the fraction of every class among its non-void pixels, like the prediction of a calibrated
-    network. The fractions are resized bilinearly, like logits, and each pixel gets the class with the largest one. Both
-    directions use align_corners=False, since a network can learn to compensate for a constant shift. Not a strict
-    bound: a network may predict other values.
+    Each cell contains the fraction of each class among its non-void pixels, like the prediction of a calibrated
+    network. The fractions are resized bilinearly, like logits, and each pixel gets the class with the largest fraction.
+    Both directions use align_corners=False, since a network can learn to compensate for a constant shift. This is not a
+    strict bound, since a network may predict other values.
     """
     classes = torch.unique(truth[truth != VOID])  # type: ignore[no-untyped-call]
     if not len(classes):
@@ -53,5 +53,5 @@ def round_trip(truth: Tensor, grid: Size) -> Tensor:
 
 
 def _shares(present: Tensor, grid: Size) -> Tensor:
-    """Return the mean (1,h,w) of a bool map (H,W) over the cells of a grid."""
+    """Return the mean of a bool map (H,W) in each grid cell, as (1,h,w)."""
     return F.adaptive_avg_pool2d(present.float().unsqueeze(0), grid)

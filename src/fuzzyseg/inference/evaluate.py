@@ -1,4 +1,4 @@
-"""Evaluation of a model on images with masks, with a description of the protocol."""
+"""Evaluation of a model on images with masks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -35,22 +35,22 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compute metrics at the original image resolution, from one confusion matrix over all pixels.
 
-    mode, window, scales, flip: see `Protocol`. batch: images of equal size per forward pass. ignore_index: void value
-    of the masks; default: that of the training data. ceiling: `ceiling` of an earlier result for the same items and
-    network, to avoid reading the masks twice. metrics: additional metrics by name, functions of the confusion matrix
-    (C,C) float64 with rows truth and columns prediction. progress: called with (images done, images in total). keep:
-    called at the end with the confusion matrix (C,C) int64 and pixel counts (N,3,C) per image and class: correct, in
-    the truth, predicted.
+    mode, window, scales, flip: see `Protocol`. batch: maximum number of images (of equal size) per forward pass.
+    ignore_index: void value of the masks; default: the training data's. ceiling: `ceiling` of an earlier result for the
+    same items and network, to avoid reading the masks twice. metrics: additional metrics by name, each a function of
+    the confusion matrix (C,C) float64 (rows: truth, columns: prediction). progress: called with (images done, total
+    images). keep: called at the end with the confusion matrix (C,C) int64 and the numbers of correct, true and
+    predicted pixels per image and class (N,3,C).
 
     Images and masks too large to decode at once are read and scored in row blocks if the protocol allows it (one scale,
     no flip, no `image_size`); the result is the same.
 
     Returns the `scores` of the matrix; `ceiling`, the IoU of each class between the masks and their `round_trip` to the
-    stride of the network's logits (one view of the whole image, regardless of the protocol), None for a class in no
-    mask; `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a
+    stride of the network's logits (one view of the whole image, regardless of the protocol), None for a class that is
+    in no mask; `miou_resolvable`, see `resolvable`; `miou_error`, see `bootstrap_error`; `images`; and `protocol`, a
     description.
 
-    The processes of a process group divide the images among them and return the same result; all must call it.
+    The processes of a process group divide the images among themselves and return the same result; all must call it.
 
     Raises DataError if there are no images, an image has no mask, or every pixel is void.
     """
@@ -127,7 +127,7 @@ def _together(predictor: Predictor, pairs: list[tuple[Tensor, Tensor]], protocol
 def _rows(
     predictor: Predictor, reader: Reader, item: Item, windows: Windows, protocol: Protocol
 ) -> Iterator[Prediction]:
-    """Yield the predictions of an image's row blocks. Neither the image nor the mask is ever in memory as a whole."""
+    """Yield the predictions of an image's row blocks. Neither the image nor the mask is ever loaded in full."""
     check_sizes([item])
     truth = label_reader(item, classes=reader.classes, ignore_index=reader.ignore_index)
     read = partial(windows.read, with_known=True)

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: download and upload of model folders."""
+"""Download and upload of model folders on the Hugging Face hub."""
 
 import re
 from pathlib import Path
@@ -14,13 +14,13 @@ FILES = [CARD_NAME, "README.md", "config.json", "model.safetensors", "model.safe
 
 
 def is_hub_name(source: str) -> bool:
-    """Return whether this is `user/name`, not a path: a mistyped path in an existing folder must not query the hub."""
+    """Return whether `source` is a hub name: `user/name`, unless a folder `user` exists (a mistyped path)."""
     path = Path(source)
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) is not None and not path.parent.exists()
 
 
 def download(name: str) -> Path:
-    """Return the folder with a model's files, from the hub or its cache. Raises DataError if there is none."""
+    """Download a model from the hub, or find it in the cache, and return its folder. Raises DataError on failure."""
     try:
         with hub_or_cache():
             return Path(snapshot_download(name, allow_patterns=FILES))
@@ -29,7 +29,7 @@ def download(name: str) -> Path:
 
 
 def upload(folder: Path, name: str, *, private: bool = False) -> str:
-    """Upload the files of a model folder as the hub's model `name`, created if necessary. Returns its URL.
+    """Upload a model folder to the hub repository `name`, creating it if necessary. Returns its URL.
 
     Credentials come from `hf auth login` or HF_TOKEN. Raises DataError if there is no model, the name is invalid, or
     the hub refuses or cannot be reached.

@@ -14,9 +14,9 @@ MIN_CEILING = 0.5
 
 
 def confusion_matrix(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Return pixel counts (C,C) int64, rows truth, columns prediction; pixels with truth 255 (void) are ignored.
+    """Count pixels by truth (rows) and prediction (columns), ignoring those with truth 255 (void): (C,C) int64.
 
-    predicted, truth: class indices of the same shape. Matrices of several images can be added.
+    predicted, truth: class indices of the same shape. The matrices of several images can be added.
     """
     known = truth != VOID
     pairs = truth[known].long() * classes + predicted[known].long()
@@ -24,10 +24,11 @@ def confusion_matrix(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 
 def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """Return scores in [0, 1] of a confusion matrix (C,C), and `pixels`. Raises DataError if it is empty.
+    """Compute scores in [0, 1] from a confusion matrix (C,C), and count its `pixels`. Raises DataError if it is empty.
 
     `miou`: mean IoU of the classes that occur in the truth or in a prediction. `per_class`: IoU by name, None for a
-    class that occurs in neither. `accuracy`: over all pixels. `class_accuracy`: mean over the classes in the truth.
+    class that occurs in neither. `accuracy`: fraction of correct pixels. `class_accuracy`: its mean over the classes in
+    the truth.
     """
     matrix = matrix.double()
     hit, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
@@ -44,10 +45,10 @@ def scores(matrix: Tensor, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return `miou_resolvable`, the mean IoU of classes with a ceiling >= `MIN_CEILING`, `ceiling` and `ceiling_least`.
+    """Return `miou_resolvable` (mean IoU over classes with a ceiling >= `MIN_CEILING`), `ceiling` and `ceiling_least`.
 
-    per_class: IoU by class name. ceiling: by class name; None for a class in no mask, which is excluded. The mean is
-    None if no class remains.
+    per_class: IoU by class name. ceiling: ceiling by class name; classes with None (in no mask) are excluded. The mean
+    is None if no class remains.
     """
     kept = [iou for name, iou in per_class.items() if iou is not None and (ceiling.get(name) or 0.0) >= MIN_CEILING]
     mean = sum(kept) / len(kept) if kept else None
@@ -55,11 +56,11 @@ def resolvable(per_class: Mapping[str, float | None], ceiling: Mapping[str, floa
 
 
 def bootstrap_error(counts: Tensor, draws: int = 200) -> float | None:
-    """Return the standard error of the mIoU over the sample of images; None for fewer than two non-void images.
+    """Return the bootstrap standard error of the mIoU; None for fewer than two images with labelled pixels.
 
-    counts: (N,3,C) pixels per image and class: correct, in the truth, predicted. N images are drawn with replacement,
-    `draws` times, with a separate generator (bootstrap, Efron and Tibshirani 1993, chapter 6). The factor sqrt(N / (N -
-    1)) corrects for the underestimated spread of small samples.
+    counts (N,3,C): numbers of correct, true and predicted pixels per image and class. N images are drawn with
+    replacement, `draws` times, using a separate generator (Efron and Tibshirani 1993, chapter 6). The factor sqrt(N /
+    (N - 1)) corrects the bias of the bootstrap for small N.
     """
     counts = counts[counts[:, 1].sum(1) > 0]
     n = len(counts)

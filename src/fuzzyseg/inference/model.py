@@ -20,7 +20,7 @@ from fuzzyseg.run.files import naming, sync
 
 
 def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
-    """Save a network and its card in `folder`, replacing its content.
+    """Save a network and its card in `folder`, replacing the folder's content.
 
     A Segmenter is saved in the format of `segmentation_models_pytorch.from_pretrained(folder)` (config.json and
     model.safetensors), any other network as weights only. Raises OSError as `replacing_folder` does.
@@ -35,7 +35,7 @@ def save_model(folder: Path, network: nn.Module, *, card: ModelCard) -> None:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield a new folder that replaces `folder` if the block ends without an error.
 
-    Raises an OSError for `folder` if the disk is full or read-only; the new folder is removed.
+    Raises an OSError that names `folder` if the disk is full or read-only. After any error, the new folder is removed.
     """
     part, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "old"))
     for leftover in (part, old):
@@ -59,11 +59,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 def load(
     path: str | Path, *, network: Callable[[], nn.Module] | None = None, device: torch.device | str = "cpu"
 ) -> Predictor:
-    """Load the trained model of a run folder (its last one), of a `model/` or `best/` folder, or from the hub.
+    """Load a trained model from a run folder (its last model), a `model/` or `best/` folder, or the hub.
 
     path: `user/name` refers to the Hugging Face hub if neither this path nor a folder `user` exists; names in a model
-    folder are never looked up there. network: the factory of a custom network, as in training. Raises DataError if
-    there is no model, a file is damaged, or the factory is missing; ValueError if the weights do not fit.
+    folder are never looked up there. network: factory of a custom network, as in training. Raises DataError if there is
+    no model, a file is damaged, or the factory is missing; ValueError if the weights do not fit.
     """
     path = download(str(path)) if is_hub_name(str(path)) else Path(path)
     folder, card = model_folder(path), read_card(path)

@@ -25,12 +25,12 @@ class ModelCard:
     """How a model was trained and what input it expects.
 
     classes: names in index order. colours: (r, g, b) per class, if any. ignore_index: void value in the mask files.
-    encoding: mask encoding; None for class indices. mean, std: per channel, for images scaled to [0, 1], or by `levels`
-    if they are not 8-bit. value_range: smallest and largest value of the training images by number type; None if not
-    recorded. bands: bands read from an image file, counted from 1; None for all. image_size: (H, W) to which images are
-    resized, if any. crop: (H, W) of the training crops. arch, encoder: None for a custom network. step: number of
-    finished steps. version: fuzzyseg version. temperature: divides the logits before the softmax to calibrate the
-    probabilities; labels do not change. record: data, scores, calibration and licences of the run.
+    encoding: mask encoding; None for class indices. mean, std: per channel, for images scaled to [0, 1] (by `levels` if
+    they are not 8-bit). value_range: smallest and largest value of the training images by dtype; None if not recorded.
+    bands: bands read from an image file, counted from 1; None for all. image_size: (H, W) to which images are resized,
+    if any. crop: (H, W) of the training crops. arch, encoder: None for a custom network. step: number of finished
+    steps. version: fuzzyseg version. temperature: divides the logits before the softmax to calibrate the probabilities;
+    labels do not change. record: data, scores, calibration and licences of the run.
     """
 
     classes: list[str]
@@ -61,7 +61,7 @@ class ModelCard:
 
     @property
     def resizing(self) -> str:
-        """Description of how images are resized for the network, and logits for the prediction."""
+        """Description of how images are resized for the network, and how logits are resized back."""
         if self.image_size is None:
             return "none: the network sees images at the size of their files"
         height, width = self.image_size
@@ -71,7 +71,7 @@ class ModelCard:
         )
 
     def reader(self, ignore_index: int | None = None, **options: Any) -> Reader:
-        """Return a reader as in training, with `options` of `Reader`. Default `ignore_index`: the card's."""
+        """Return a reader configured as in training. Default `ignore_index`: the card's. options: see `Reader`."""
         void = self.ignore_index if ignore_index is None else ignore_index
         bands = None if self.bands is None else tuple(self.bands)
         return Reader(self.channels, len(self.classes), void, bands=bands, levels=self.levels, **options)
@@ -87,7 +87,7 @@ class ModelCard:
 
 
 def model_folder(path: Path) -> Path | None:
-    """Return the model folder at a path: itself, the folder of a file in it, or model/ of a run folder; or None."""
+    """Return the model folder for `path` (that folder, a file in it, or a run folder with model/), or None."""
     for folder in (path, path / "model", path.parent if path.is_file() else path):
         if (folder / CARD_NAME).is_file():
             return folder

@@ -49,23 +49,23 @@ def predict_files(
     """Predict image files and write their masks and further outputs.
 
     images: files, folders (recursive) or patterns such as `photos/*.jpg`; other files are counted in a warning. The
-    mask of NAME.jpg is `out`/masks/NAME.png: class indices at the image's size, 255 where it has no data, class colours
-    as palette; for a georeferenced TIFF file, a georeferenced masks/NAME.tif. If two results would have the same name,
-    all get the full file name (NAME.jpg.png). class_shares.csv contains each image's class fractions.
+    mask of NAME.jpg is `out`/masks/NAME.png: class indices at the image's size, 255 where it has no data, with the
+    class colours as palette; for a georeferenced TIFF file, a georeferenced masks/NAME.tif. If two results would have
+    the same name, all get the full file name (NAME.jpg.png). class_shares.csv contains each image's class fractions.
 
-    write: further outputs (`KINDS`, docs/predict.md), in folders of their names, or, for coco, cvat and labelstudio,
+    write: further outputs (`KINDS`, docs/predict.md), in folders of the same names, or, for coco, cvat and labelstudio,
     one file for all images. encoded: write masks in the encoding of the training masks (colours, 0 and 255, values from
     1). tile: (H, W) of windows; by default only images too large for one pass are predicted in windows. scales, flip:
-    average the predictions at several scales and of the mirrored image. fuzzy: T and options of the outputs `k` and
-    `sets`. Large TIFF and NumPy files that need no resizing are read by windows; only outputs other than GeoTIFF are
-    built in memory. progress: called with (files done, files in total) of this process. spread: see `Spread`.
+    average the predictions at several scales and of the mirrored image. fuzzy: T and options for the outputs `k` and
+    `sets`. Large TIFF and NumPy files that need no resizing are read in windows; only outputs other than GeoTIFF are
+    built in memory. progress: called with (files done, total files) of this process. spread: see `Spread`.
 
-    If `out` has results of the same model, options and image folder, prediction resumes: unchanged images with outputs
-    are skipped, edited outputs are kept. overwrite: predict all and replace files. Several processes divide the images.
+    If `out` contains results for the same model, options and image folder, prediction resumes: unchanged images with
+    outputs are skipped, edited outputs are kept. overwrite: replace all results. Several processes split the images.
 
     Returns the files written, including earlier ones, and an error for each image that could not be predicted; both are
     empty except on the first process. Raises DataError if there are no images, if a result would replace an image or
-    another file, if `out` has results of a different model, image folder or options, or if it is not writable.
+    another file, if `out` contains results for a different model, image folder or options, or if it is not writable.
     """
     kinds = _checked(write)
     inputs = find_files([images] if isinstance(images, Path) else images, out)
@@ -126,7 +126,7 @@ def _predict(
     def pending() -> Iterator[tuple[Path, str]]:
         for file, name in share:
             if file not in known:
-                with suppress(FileNotFoundError):  # deleted meanwhile, which is the image's error
+                with suppress(FileNotFoundError):  # deleted in the meantime: reported as the image's error
                     states[file] = state_of(file)
                 record.add(_key(file, root))  # marks files of this name as results if interrupted
                 yield file, name
@@ -151,7 +151,7 @@ def _predict(
 def _finish(
     prediction: ImagePrediction, record: Record, root: Path, names: Mapping[Path, str], annotations: Sequence[str]
 ) -> tuple[list[Path], list[DataError]]:
-    """Write the outputs that combine all images; return these and the files of the images, and the errors."""
+    """Write the outputs that combine all images; return all output files, and the errors."""
     lines = {file: record.lines[_key(file, root)] for file in names}
     failures = [DataError(line["error"]) for line in lines.values() if "error" in line]
     complete = {file: line for file, line in lines.items() if "error" not in line}
@@ -204,7 +204,7 @@ def _identity(file: Path) -> tuple[int, int]:
 
 
 def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dict[Path, Path]:
-    """Return an existing result file of each image that has one; warn about images unlike the training images.
+    """Map each image that already has results to one of their files; warn about images unlike the training images.
 
     Raises DataError if a result would replace an image.
     """
@@ -224,7 +224,7 @@ def _check_inputs(prediction: ImagePrediction, names: Mapping[Path, str]) -> dic
 
 
 def find_files(sources: Sequence[Path], out: Path) -> Found:
-    """Return image files, except results below `out`. Several sources are named relative to their common folder."""
+    """Return image files, except results below `out`. Several sources are listed relative to their common folder."""
     every = [_find_in(source, out) for source in sources]
     if len(every) == 1:
         return every[0]

@@ -90,7 +90,7 @@ class ImagePrediction:
         return self._band((0, 0, *image.shape[:2]), labels, probabilities, image)
 
     def _rows(self, read: Callable[[Box], Image], size: Size, seen: bool) -> Iterator[Band]:
-        """Yield the prediction of a large image in bands of rows. seen: each band also contains the image's pixels."""
+        """Yield the prediction of a large image in bands of rows. seen: include the image's pixels in each band."""
         strip, top = None, 0
         for box, probabilities in self.predictor.probability_rows(read, size, self.protocol):
             if seen and (strip is None or box[2] > top + len(strip)):
@@ -106,13 +106,13 @@ class ImagePrediction:
 Written = tuple[list[Path], NDArray[np.int64]]
 """The outputs of an image, and its pixel counts (256,) by mask value."""
 Spread = Callable[[ImagePrediction, Iterable[tuple[Path, str]]], Iterator[tuple[Path, Written | ValueError]]]
-"""Predicts files, given with the names of their results, and yields each file with its result, in any order."""
+"""Function that predicts (file, result name) pairs and yields each file with its result or error, in any order."""
 
 
 def one_by_one(
     prediction: ImagePrediction, files: Iterable[tuple[Path, str]]
 ) -> Iterator[tuple[Path, Written | ValueError]]:
-    """Predict one file after another in this process."""
+    """Predict the files one by one in this process."""
     for file, name in files:
         try:
             yield file, prediction.write(file, name)

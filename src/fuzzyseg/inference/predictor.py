@@ -35,10 +35,11 @@ MAX_PIXELS = 2**22
 class Protocol:
     """How an image is predicted.
 
-    mode: `whole` image at once, or `sliding` windows that overlap by a third. window: their (H, W); default: the
-    training crop. scales: factors of the image size. flip: also predict the mirrored image. The probabilities of all
-    views are averaged. blend: weight windows less towards their borders (see `average_windows`), and predict all views
-    of a large image window by window; False: equal weights, as published. Raises ValueError for other values.
+    mode: `whole` (the image at once) or `sliding` (windows that overlap by a third). window: (H, W) of the windows;
+    default: the training crop. scales: factors of the image size. flip: also predict the mirrored image. The
+    probabilities of all views are averaged. blend: weight windows less towards their borders (see `average_windows`),
+    and predict all views of a large image window by window; False: equal weights, as published. Raises ValueError for
+    invalid values.
     """
 
     mode: str = "whole"
@@ -114,14 +115,14 @@ class Predictor:
         """Return logits (C,H,W) float32 at the size of the image.
 
         image: a file or PIL image, read as in training (EXIF orientation applied), with a warning if the first file of
-        a dtype has a different value range; or a uint8 array (H,W,Cin) or tensor (Cin,H,W). With `levels`, also float32
-        scaled by them, or an array of file values. For several views or windows, returns the logarithm of their mean
-        probability. Raises DataError for images of other shapes or types.
+        a dtype has a value range unlike the training images'; or a uint8 array (H,W,Cin) or tensor (Cin,H,W). With
+        `levels`, also float32 already scaled by them, or an array of file values. For several views or windows, returns
+        the logarithm of their mean probability. Raises DataError for images of other shapes or types.
         """
         return self.batch_logits(self._pixels(image), protocol)[0]
 
     def labels(self, image: Input, protocol: Protocol = WHOLE) -> Tensor:
-        """Return the most probable class (H,W) int64; arguments as for `logits`, but needs far less memory."""
+        """Return the most probable classes (H,W) int64. Like `logits`, but needs far less memory."""
         return self.batch_labels(self._pixels(image), protocol)[0]
 
     @overload
@@ -131,7 +132,7 @@ class Predictor:
     def predict(self, image: Sequence[Input], protocol: Protocol = WHOLE) -> list[Prediction]: ...
 
     def predict(self, image: Input | Sequence[Input], protocol: Protocol = WHOLE) -> Prediction | list[Prediction]:
-        """Return labels, probabilities and uncertainty of an image (see `logits`), or of each in a list or batch."""
+        """Return labels, probabilities and uncertainty for an image (see `logits`) or each image in a list or batch."""
         if isinstance(image, list | tuple) or (isinstance(image, Tensor | np.ndarray) and image.ndim == 4):
             return [self.predict(each, protocol) for each in image]
         logits = self.logits(image, protocol)  # type: ignore[arg-type]
@@ -144,7 +145,7 @@ class Predictor:
         return (logits / self.card.temperature).softmax(0)
 
     def batch_logits(self, images: Tensor, protocol: Protocol = WHOLE) -> Tensor:
-        """Return `logits` (B,C,H,W) of a batch; images as for `batch_labels`."""
+        """Return the `logits` (B,C,H,W) of a batch. images: as for `batch_labels`."""
         with torch.no_grad(), evaluating(self.network):
             scores = self._scores(self._input(images), protocol)
             return resize_logits(scores, images.shape[-2:], align_corners=False)
@@ -160,7 +161,7 @@ class Predictor:
             return resize_labels(self._scores(inputs, protocol), size)
 
     def reads_by_windows(self, size: Size, protocol: Protocol = WHOLE) -> bool:
-        """Return whether an image of this size is predicted in windows, so that it is never needed as a whole."""
+        """Return whether an image of this size is predicted in windows, so it never has to be loaded in full."""
         return (
             self.card.image_size is None
             and (protocol.blend or protocol.views == [(1.0, False)])
@@ -170,16 +171,16 @@ class Predictor:
     def probability_rows(
         self, read: Callable[[Box], Image], size: Size, protocol: Protocol = WHOLE
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Yield (box, probabilities (C,rows,W)) for bands of rows, top to bottom, of an image that is read by windows.
+        """Yield (box, probabilities (C,rows,W)) for bands of rows, top to bottom, of an image that is read in windows.
 
-        read: returns the part y0, x0, y1, x1 as an array like those of `read_image`. size: (H,W) of the image, for
+        read: returns the region y0, x0, y1, x1 as an array in the format of `read_image`. size: (H,W) of the image, for
         which `reads_by_windows` must be true.
         """
 
         def predict(box: Box) -> Tensor:
             inputs = self._normalised(torch.tensor(read(box)).movedim(-1, 0).unsqueeze(0))
             single = protocol.views == [(1.0, False)]
-            with torch.no_grad(), evaluating(self.network):  # not while suspended, when the caller may train
+            with torch.no_grad(), evaluating(self.network):  # left before each yield: the caller may train
                 return self._forward(inputs).softmax(1) if single else self._scores(inputs, protocol).softmax(1)
 
         window, top = protocol.window or (self.card.crop if protocol.mode == "sliding" else TILE), 0
@@ -193,7 +194,7 @@ class Predictor:
             return self._forward(self._normalised(image.unsqueeze(0)))[0]
 
     def stride(self) -> float:
-        """Return the ratio of the network's input size to its logits' size, measured on an empty training crop."""
+        """Return the ratio of the network's input size to its logits' size, measured on an all-zero training crop."""
         divisor = int(getattr(self.network, "divisor", 1))
         height, width = (-(-side // divisor) * divisor for side in self.card.crop)
         with torch.no_grad(), evaluating(self.network):

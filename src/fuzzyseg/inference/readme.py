@@ -16,8 +16,8 @@ LICENCES = {"code": "Apache-2.0 (fuzzyseg)", "backbone": "not declared", "data":
 def readme(card: ModelCard, network: nn.Module, use: Sequence[str] = (), *, in_graph: bool = False) -> str:
     """Return the card as Markdown, including the run's record.
 
-    use: lines on how to use the accompanying files. Default: those of a model folder. in_graph: whether the file
-    contains normalisation and temperature.
+    use: lines on how to use the accompanying files; default: instructions for a model folder. in_graph: whether the
+    exported graph includes normalisation and temperature.
     """
     is_custom = not isinstance(network, Segmenter)
     title = "Custom network" if is_custom else f"{card.arch} with encoder {card.encoder}"

@@ -23,10 +23,10 @@ MAX_VALUES = 2**24
 
 
 def starts(length: int, window: int, multiple: int = 1) -> list[int]:
-    """Return window positions along an axis: ceil(2/3 window) apart, the last moved back to end at the border.
+    """Return window positions along an axis, ceil(2/3 window) apart; the last window is moved back to the border.
 
-    multiple: positions are multiples of this number, with the largest such step up to 2/3 window; the last window may
-    extend beyond the border, where it must be cropped. Treated as 1 if windows are too small for it.
+    multiple: round the step down, and the last position up, to a multiple of this number; the last window may then
+    extend beyond the border and must be cropped. Ignored if larger than the step.
     """
     stride, last = -(-2 * window // 3), max(length - window, 0)
     if 1 < multiple <= stride:
@@ -35,7 +35,7 @@ def starts(length: int, window: int, multiple: int = 1) -> list[int]:
 
 
 def ramp(length: int, start: int, end: int, overlap: int) -> Tensor:
-    """Return weights (end - start,) of a window's pixels along an axis, rising over its overlap with a neighbour.
+    """Return the weights (end - start,) of a window's pixels along an axis, which ramp up where windows overlap.
 
     They are nearly 0 in the outer quarter of the overlap and 1 in the inner quarter. At the border of the image, which
     no other window covers better, they are 1.

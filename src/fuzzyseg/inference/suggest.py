@@ -1,4 +1,4 @@
-"""Selection of images to label next: uncertain over a large area, and dissimilar to each other and to labelled ones."""
+"""Selection of images to label next, by uncertainty and by dissimilarity to each other and to labelled images."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,12 @@ from fuzzyseg.inference.predict_image import ImagePrediction
 from fuzzyseg.inference.predictor import Predictor, Protocol
 
 PARTS = ("fuzzy", "entropy", "disagreement")
-"""Components whose mean is the uncertainty of a pixel."""
+"""Components of a pixel's uncertainty, which is their mean."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image file: fingerprint, unit feature vector (D,), and mean of each measured component (see `PARTS`)."""
+    """An image file: its fingerprint, unit feature vector (D,) and mean of each measured component (see `PARTS`)."""
 
     info: FileInfo
     feature: Tensor
@@ -37,7 +37,7 @@ class Candidate:
 
 
 class _Observed(nn.Module):
-    """A network that records its encoder's last features (without encoder: probabilities), averaged per image (B,D)."""
+    """Records a network's last encoder features (probabilities without an encoder), averaged per image: (B,D)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _Observed(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         if hasattr(self.network, "encode"):
             features = self.network.encode(image)
-            last = (features[0] if isinstance(features, tuple) else features)[-1]  # DPT: with prefix tokens
+            last = (features[0] if isinstance(features, tuple) else features)[-1]  # DPT also returns prefix tokens
             logits = self.network.classify(self.network.decode(features))
         else:
             logits = self.network(image)
@@ -57,7 +57,7 @@ class _Observed(nn.Module):
 
 
 class Surveyor:
-    """Measures the uncertainty of images. networks: the predicting one, and a second one if the method trains two."""
+    """Measures the uncertainty of images. networks: the predicting one, and the method's second one, if any."""
 
     def __init__(self, networks: Sequence[nn.Module], card: ModelCard, device: torch.device, fuzzy: Fuzzy) -> None:
         self.card, self._observed, protocol = card, _Observed(networks[0]), Protocol(blend=True)
@@ -90,7 +90,7 @@ class Surveyor:
 def choose(
     pool: Sequence[Candidate], labelled: Sequence[Candidate], count: int, held_out: Sequence[FileInfo] = ()
 ) -> list[int]:
-    """Return pool indices of up to `count` images in order of choice: greedy k-centre, weighted by the score.
+    """Choose up to `count` images by greedy k-centre selection weighted by score; return their pool indices in order.
 
     Each step chooses the largest product of score and feature distance to the nearest labelled or chosen image
     (farthest-first traversal: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical

@@ -1,4 +1,4 @@
-"""Function module for CVAT's auto-annotation and agents, which annotates the classes of a trained model as masks.
+"""Function module for CVAT's auto-annotation and agents. It annotates images with masks from a trained model.
 
     cvat-cli task auto-annotate 137 --function-module fuzzyseg.integrations.cvat -p run=str:runs/first
 
@@ -60,7 +60,7 @@ class Segmentation:
 
 
 def create(run: str | None = None, device: str = "cpu") -> Segmentation:
-    """Return the function for a run folder, or its model/ or best/ folder. Raises DataError."""
+    """Return the detection function for a run folder, or its model/ or best/ folder. Raises DataError."""
     run = run or os.environ.get("FUZZYSEG_RUN")
     if run is None:
         raise DataError("no model given: pass -p run=str:RUN or set FUZZYSEG_RUN=RUN (a run or model folder)")

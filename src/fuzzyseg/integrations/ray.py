@@ -1,4 +1,4 @@
-"""Prediction of many image files by Ray Data (extra `ray`), on one machine or a cluster with a shared file system."""
+"""Prediction of many image files with Ray Data (extra `ray`), on one machine or a cluster with a shared file system."""
 
 import copy
 import errno
@@ -21,7 +21,7 @@ BLOCK = 8
 
 
 def ray_workers(count: int, max_megapixels: int | None = None) -> Spread:
-    """Return the argument `spread` of `predict_files` for `count` Ray workers, with a GPU each if there are any.
+    """Return a `spread` for `predict_files` that uses `count` Ray workers, each with a GPU if the model is on one.
 
     Ray starts on this machine unless it is running or RAY_ADDRESS names a cluster. max_megapixels: as in `pixel_limit`.
     Raises ValueError if Ray is missing.
@@ -55,7 +55,7 @@ def _predict(
         fn_constructor_args=(settings, device, max_megapixels),
         concurrency=count,
         num_gpus=int(device == "cuda"),
-        max_restarts=2,  # by default, an image that kills its worker is predicted again for ever
+        max_restarts=2,  # by default, an image that kills its worker is retried forever
         max_task_retries=1,
     )
     try:
@@ -70,14 +70,14 @@ def _predict(
 
 
 class _Worker:
-    """A process of Ray, which loads the model once."""
+    """A Ray worker process, which loads the model once."""
 
     def __init__(self, prediction: ImagePrediction, device: str, max_megapixels: int | None) -> None:
         predictor = Predictor(prediction.predictor.network, prediction.predictor.card, device)
         self.prediction, self.limit = replace(prediction, predictor=predictor), max_megapixels
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Predict an image. All rows have values of the same types; an OSError is returned with its `errno`, else 0."""
+        """Predict an image. All rows have values of the same types; `errno` is that of an OSError, or 0."""
         about = {"file": row["file"], "outputs": [], "pixels": [0] * (VOID + 1), "error": "", "errno": 0, "path": ""}
         try:
             with pixel_limit(self.limit):

@@ -1,4 +1,4 @@
-"""Charts of K: over training, its entropy and its weights (Fig. 4 of the FPL paper)."""
+"""Charts of K over training, and of entropy and weight by K (Fig. 4 of the FPL paper)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -10,7 +10,7 @@ from fuzzyseg.report.read import Score
 
 
 def comparison(scores: Sequence[Score]) -> dict[str, Any]:
-    """Return the table of arms, and every paired difference of two arms at the same number of labelled images."""
+    """Return the table of arms, and all paired differences between two arms with the same number of labelled images."""
     arms = list(dict.fromkeys(score.arm for score in scores))
     label_counts = sorted({score.labelled for score in scores})
     rows = []
@@ -45,8 +45,8 @@ def difference(
 ) -> tuple[Interval | None, list[str], int]:
     """Return the paired difference (first - second), descriptions of its repeats, and the number of excluded pairs.
 
-    A pair has the same seed, subset and fold. It is excluded as not comparable if the recorded splits, evaluation
-    protocols, training steps or initial weights differ, or if one of its runs also forms another pair.
+    The runs of a pair have the same seed, subset and fold. A pair is excluded as not comparable if the recorded splits,
+    evaluation protocols, training steps or initial weights differ, or if one of its runs is also in another pair.
     """
     one, two = ([s for s in scores if (s.arm, s.labelled) == (arm, labelled)] for arm in (first, second))
     pairs = [(a, b) for a, b in product(one, two) if a.repeat == b.repeat]

@@ -35,7 +35,7 @@ MAX_BYTES = 8_000_000
 """Maximum bytes of pictures and confusion matrices in a page, which keeps it below 10 MB."""
 
 CELL_BYTES = 120
-"""Bytes of a cell of a confusion matrix in the page."""
+"""Estimated size of a confusion-matrix cell in the page, in bytes."""
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
@@ -213,7 +213,7 @@ def _legend(evaluation: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _settings(runs: Sequence[Run], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return settings by column (runs or, if there are none, arms of a sweep): the differing ones, and all."""
+    """Return a table of the settings, one column per run (without runs: per arm of a sweep), and its differing rows."""
     arms = {row["arm"]: row["settings"] for row in rows[::-1] if row.get("data") == rows[0].get("data")}
     columns = {run.name: run.settings for run in runs} or dict(reversed(arms.items()))
     keys = sorted({key for settings in columns.values() for key in settings} - (set() if runs else PER_RUN))

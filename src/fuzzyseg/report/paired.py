@@ -31,7 +31,7 @@ class Interval:
 
 
 def paired(differences: Sequence[float], folds: int | None = None) -> Interval | None:
-    """Return the Student's t confidence interval of paired differences, or None if there are none.
+    """Return Student's t confidence interval for paired differences, or None if there are none.
 
     folds: number of folds of a cross-validation. Since the folds share training images, the variance of the mean is s^2
     (1/n + 1/(folds - 1)) instead of s^2/n, where 1/(folds - 1) is the ratio of validation to training images (the
@@ -40,7 +40,7 @@ def paired(differences: Sequence[float], folds: int | None = None) -> Interval |
     n = len(differences)
     if n < 2:
         return Interval(differences[0], math.inf, 1) if differences else None
-    from scipy.stats import t as student_t  # takes half a second
+    from scipy.stats import t as student_t  # slow import (half a second)
 
     variance = 1 / n + (0 if folds is None else 1 / (folds - 1))
     half = float(student_t.ppf(0.975, n - 1)) * statistics.stdev(differences) * math.sqrt(variance)

@@ -13,7 +13,7 @@ CASE_LINES = {1: "case 1:\nlabel right", 2: "case 2: wrong,\ntruth in the set", 
 
 
 def draw_cases(path: Path, cases: Mapping[str, Row], effect: Row, *, title: str) -> Path:
-    """Draw Fig. 3b: by case, mean score of both losses, frequency, K, and gradient on the true class."""
+    """Draw Fig. 3b: for each case, the mean score of both losses, frequency, K, and gradient at the true class."""
     with figure(path, 2, 2, 8.4, 5.6, title=title) as (_, axes):
         places = [0, 1, 2]
         names = [f"case {case}\n{100 * row['share']:.1f}% of pixels" for case, row in cases.items()]
@@ -50,7 +50,7 @@ def _k_of_cases(ax: Any, cases: Mapping[str, Row]) -> None:
 
 
 def _pairs(ax: Any, places: Sequence[int], values: Sequence[Row], shown: str) -> None:
-    """Draw a bar of the hard and of the fuzzy loss at each place, labelled with their values."""
+    """Draw a bar for the hard and one for the fuzzy loss at each place, labelled with their values."""
     for shift, name, colour in ((-0.2, "hard", HARD), (0.2, "fuzzy", FUZZY)):
         heights = [row[name] for row in values]
         for place, height in zip(places, heights, strict=True):

@@ -1,4 +1,4 @@
-"""Reading of run folders and sweep rows as plain values; does not import torch."""
+"""Readers for run folders and sweep rows, which return plain values; does not import torch."""
 
 import base64
 import hashlib
@@ -26,7 +26,11 @@ NO_EFFECT = ("data.cache", "evaluate.", "track.", "train.device", "train.log_eve
 
 @dataclass
 class Run:
-    """Content of a run folder. settings: by dotted name. lines: metrics.jsonl. evaluation: evaluation.json, if any."""
+    """Content of a run folder.
+
+    settings: settings by dotted name. lines: lines of metrics.jsonl. split, environment, result, evaluation: content of
+    these JSON files; empty if missing.
+    """
 
     path: Path
     name: str
@@ -63,7 +67,7 @@ class Run:
         return str(self.settings.get("method.name"))
 
     def like(self, other: "Run") -> bool:
-        """Return whether both were scored on the same data and trained with the same number of labelled images."""
+        """Return whether both runs were scored on the same data and trained with the same number of labelled images."""
         known = self.split.get("data")
         same = (known, self.split.get("val")) == (other.split.get("data"), other.split.get("val"))
         return known is not None and same and self.counts["labelled"] == other.counts["labelled"]
@@ -218,7 +222,7 @@ def _fingerprint(path: Path) -> str | None:
 def distinct_arms(named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Return the arm names of runs, given as (name, settings), with differing settings appended to equal names.
 
-    At most three settings are appended, or as many as distinguish runs that differ in settings outside `PER_RUN`.
+    At most three settings are appended, or more if needed to distinguish runs that differ outside `PER_RUN`.
     """
     arms = [name for name, _ in named]
     for name in set(arms):

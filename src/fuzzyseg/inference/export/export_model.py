@@ -1,4 +1,4 @@
-"""Creation of an export folder: the model in one format, its card, and the result of the comparison."""
+"""Creation of an export folder: the model in one format, its card, and the result of the comparison with PyTorch."""
 
 from collections.abc import Sequence
 from pathlib import Path

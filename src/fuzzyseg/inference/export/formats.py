@@ -1,4 +1,4 @@
-"""Export formats: each writes a model into a folder and returns a function that runs what was written."""
+"""Writers for the export formats. Each writes a model to a folder and returns a function that runs it."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def metadata(model: Deployed, predictor: Predictor, minimum_size: list[int]) -> dict[str, str]:
-    """Return what users of the file need to know, as JSON strings by name."""
+    """Return the metadata to store in the exported file, as JSON strings by name."""
     card = predictor.card
     ranged = card.levels is not None and card.levels.low is not None
     float_values = "the values of the image files" if ranged else "values in [0, 1]"

@@ -16,9 +16,9 @@ INPUT, OUTPUTS = "image", ("logits", "labels")
 class Deployed(nn.Module):
     """A network with the pre- and postprocessing of `Predictor`, for one whole image and one view.
 
-    Input: image values (B,Cin,H,W), uint8 for a model of 8-bit images, otherwise float32: as stored in the file if the
-    card's `levels` give a range, or in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature so that
-    their softmax gives calibrated probabilities, and labels (B,H,W) uint8.
+    Input: image values (B,Cin,H,W), uint8 for a model trained on 8-bit images, otherwise float32: as stored in the file
+    if the card's `levels` give a range, or in [0, 1]. Outputs: logits (B,C,H,W) float32, divided by the temperature so
+    that their softmax gives calibrated probabilities, and labels (B,H,W) uint8.
     """
 
     low: Tensor
@@ -48,11 +48,11 @@ class Deployed(nn.Module):
         height, width = image.shape[-2:]
         units = (image.float() - self.low) / self.span
         if self.dtype != torch.uint8:
-            units = torch.where(units.isfinite(), units, 0.0)  # as `Levels.units`
+            units = torch.where(units.isfinite(), units, 0.0)  # as in `Levels.units`
         inputs = (units - self.mean) / self.std
         # no -(-side // divisor): ONNX's division of negative numbers rounds the other way
         padded = [(side + self.divisor - 1) // self.divisor * self.divisor for side in (height, width)]
-        if self.divisor > 1:  # repeats the border; `pad` and slices would bind a symbolic size
+        if self.divisor > 1:  # replicates the border; `pad` and slices would fix a symbolic size
             rows, columns = (
                 torch.arange(to).clamp(max=side - 1) for to, side in zip(padded, (height, width), strict=True)
             )

@@ -28,10 +28,10 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of two models over images.
+    """Agreement between two models on images.
 
-    images: number of images. sizes: (H, W) compared. pixels: number of pixels. equal: fraction of equal labels.
-    largest: maximum difference of logits. worst: image with the highest fraction of differing labels,
+    images: number of images. sizes: compared (H, W). pixels: number of pixels. equal: fraction of equal labels.
+    largest: maximum absolute difference between logits. worst: image with the highest fraction of differing labels,
     `worst_differing`.
     """
 
@@ -87,7 +87,7 @@ def _values(predictor: Predictor, path: Path) -> tuple[Tensor, Tensor]:
 def _parts(
     predictor: Predictor, model: Deployed, raw: Tensor, known: Tensor, minimum: Size, *, crops: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield corresponding parts: whole images and crops of 3/4 and 1/2; for a fixed size, windows or resized images."""
+    """Yield matching inputs: the image and crops (3/4, 1/2) or, for a fixed size, windows or the resized image."""
     height, width = raw.shape[-2:]
     if model.size is None:
         for factor in (1.0, 0.75, 0.5) if crops else (1.0,):

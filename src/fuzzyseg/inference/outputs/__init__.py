@@ -1,4 +1,4 @@
-"""Files with predictions: rasters and arrays per image, and annotations for correction tools."""
+"""Prediction outputs: rasters and arrays per image, and annotations for annotation tools."""
 
 from fuzzyseg.inference.outputs.annotations import ANNOTATIONS, POLYGONS
 from fuzzyseg.inference.outputs.arrays import ARRAYS

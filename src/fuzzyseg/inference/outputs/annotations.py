@@ -25,7 +25,7 @@ BLACK = (0, 0, 0)
 
 
 Add = Callable[[Path, Path, str, Pixels], None]
-"""Adds an image: its file, path relative to the image folder, name of its results, and mask (H,W)."""
+"""Function that adds an image, given its file, path relative to the image folder, result name and mask (H,W)."""
 
 
 def not_drawn(card: ModelCard) -> list[int]:
@@ -187,7 +187,7 @@ ANNOTATIONS: dict[str, tuple[str, Callable[[Path, ModelCard], AbstractContextMan
     "cvat": ("cvat.zip", _cvat),
     "labelstudio": ("labelstudio.json", _label_studio),
 }
-"""Annotation outputs by name: their file or folder, and a context that yields a function to add an image."""
+"""Annotation outputs by name: file or folder, and a context manager that yields a function to add an image."""
 
 POLYGONS = ("coco", "labelme")
 

@@ -24,10 +24,10 @@ from fuzzyseg.inference.model_card import ModelCard
 from fuzzyseg.inference.outputs.band import Band
 
 MAX_OVERLAY_PIXELS = 2**26
-"""Overlays of images with more pixels are downsampled, unless they are GeoTIFF: they are only for viewing."""
+"""Overlays of larger images are downsampled for viewing, unless they are GeoTIFFs."""
 
 CACHE_MB = 128
-"""GDAL's memory, in MB, for tiles that are not yet written."""
+"""Size of GDAL's cache of unwritten tiles, in MB."""
 
 Put = Callable[[Band, Pixels], None]
 Write = Callable[[Band], None]
@@ -61,7 +61,7 @@ def _mask(band: Band) -> Pixels:
 
 
 def coloured(mask: Pixels, card: ModelCard) -> Pixels:
-    """Return a mask (H,W) in the class colours (H,W,3); void is black."""
+    """Colour a mask (H,W) by class, giving (H,W,3); void is black."""
     table = np.zeros((VOID + 1, 3), np.uint8)
     table[: len(card.classes)] = colours_of(card)
     pixels: Pixels = table[mask]
@@ -199,9 +199,9 @@ def _legend(pixels: NDArray[np.int64], card: ModelCard, width: int) -> Pixels:
 
 @contextmanager
 def _geotiff(path: Path, size: Size, profile: dict[str, Any]) -> Iterator[Put]:
-    """Write a tiled, compressed GeoTIFF file, band by band, with a mask of missing data if no value declares them.
+    """Write a tiled, compressed GeoTIFF file, band by band, with a mask of missing data if there is no nodata value.
 
-    It has no palette: fuzzyseg, like other tools, can read files with a palette only as a whole.
+    It has no palette, because fuzzyseg and other tools cannot read files with a palette in windows.
     """
     import rasterio
     from rasterio.windows import Window

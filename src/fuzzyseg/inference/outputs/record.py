@@ -23,9 +23,9 @@ Line = dict[str, Any]
 class Record:
     """The file predictions.jsonl: a line with `how`, then one or more lines per image, the last of which is valid.
 
-    An image that is incomplete or failed has no `outputs`; its line means that files of its name may be replaced. Each
-    of several processes appends to a separate file; `gather` merges them. A truncated line is ignored: its image is
-    predicted again.
+    An image that is incomplete or failed has no `outputs`; its line means that files with its name may be replaced.
+    Each process appends to a separate file; `gather` merges them. A truncated line is ignored: its image is predicted
+    again.
     """
 
     def __init__(self, out: Path, how: Mapping[str, Any], *, overwrite: bool, advice: str = ADVICE) -> None:
@@ -44,10 +44,10 @@ class Record:
         distributed.barrier()
 
     def _files(self) -> list[Path]:
-        return sorted(self.out.glob(f"{NAME}*.jsonl"), reverse=True)  # the lines of the other processes are newer
+        return sorted(self.out.glob(f"{NAME}*.jsonl"), reverse=True)  # the other processes' lines are newer
 
     def _states(self, image: str) -> dict[str, list[int]]:
-        """Return the states of an image's outputs; none if one is missing or empty."""
+        """Return the states of an image's outputs, or {} if one is missing or empty."""
         outputs = self.lines.get(image, {}).get("outputs", ())
         states = {output: state_of(self.out / output) for output in outputs if (self.out / output).is_file()}
         return states if len(states) == len(outputs) and all(size for size, _ in states.values()) else {}
@@ -79,7 +79,7 @@ class Record:
             self.join()
 
     def join(self) -> None:
-        """Replace all files by one with a line per image."""
+        """Replace all files with a single one that has one line per image."""
         with written_beside(self.out / f"{NAME}.jsonl") as part:
             part.write_text("".join(map(_text, [self._how, *self.lines.values()])), encoding="utf-8")
         for path in self._files():
@@ -92,7 +92,7 @@ def _text(line: Line) -> str:
 
 
 def _read(path: Path) -> Iterator[Line]:
-    """Yield the lines of a file, skipping truncated ones and others that are no objects."""
+    """Yield the lines of a file, skipping truncated ones and any that are not objects."""
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError, RecursionError):
             if isinstance(line := json.loads(text), dict):
@@ -106,7 +106,7 @@ def state_of(file: Path) -> list[int]:
 
 
 def checksum(predictor: Predictor) -> str:
-    """Return the identity of a model: SHA-256 of its card and weights."""
+    """Return the SHA-256 of a model's card and weights."""
     digest = hashlib.sha256(json.dumps(asdict(predictor.card)).encode())
     for name, value in predictor.network.state_dict().items():
         digest.update(name.encode())
