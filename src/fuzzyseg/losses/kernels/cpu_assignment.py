@@ -1,4 +1,4 @@
-"""Fuzzy positive set of each pixel of a chunk (C,P) on the CPU, by comparison with the probability at rank K.
+"""Fuzzy positive sets of a chunk of pixels (C,P) on the CPU, found by comparison with the probability at rank K.
 
 Rows are sorted by a sorting network, in which each comparator is a maximum and a minimum, without index tensors.
 Classes are positive if their probability is at least that at rank K; ties go to the lower class.
