@@ -30,9 +30,9 @@ class PixelLoss:
     """Result of a pixel loss: the differentiable `loss` (B,H,W), 0 where invalid, and detached maps if requested.
 
     k: number of positive classes. weight: the loss weight. confidence, label: the teacher's largest probability and its
-    class. stats: detached statistics over this process's valid pixels: confidence and label_histogram (C,);
-    weight, if the loss has one; for set losses, k_histogram (C-1,), the fraction of pixels with each K; and balance
-    (the factor), if enabled.
+    class. stats: detached statistics over this process's valid pixels: confidence and label_histogram (C,); weight, if
+    the loss has one; for set losses, k_histogram (C-1,), the fraction of pixels per K, from K = 1; and balance (the
+    factor), if enabled.
     """
 
     loss: Tensor
@@ -179,7 +179,7 @@ def _one_label(outputs: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[st
 
 
 class PixelLossModule(nn.Module):
-    """Module that the methods call: a pseudo-label loss with its options, and the threshold T as a buffer.
+    """Pseudo-label loss module used by the methods, with its options and a buffer for the threshold T.
 
     threshold: a number in (0, 1] or a policy. `Schedule` sets the buffer from `progress` in every call. With
     `Calibrated` and `Conformal` the caller sets it; `Conformal` has a second buffer, `temperature`, by which the

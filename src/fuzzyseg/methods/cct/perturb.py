@@ -1,4 +1,4 @@
-"""Random perturbations of a feature map (B,D,h,w), from torch's global generator (Y. Ouali et al., CVPR 2020)."""
+"""Random perturbations of a feature map (B,D,h,w), using torch's global generator (Y. Ouali et al., CVPR 2020)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The losses `fuzzy` and `hard` in Triton kernels on CUDA. The only tensor of the logits' size is their gradient.
+"""Triton implementation of the losses `fuzzy` and `hard`; the only tensor of the logits' size is their gradient.
 
 For a mean, the forward kernel writes the gradient, which is scaled afterwards if the incoming gradient is not 1. For a
 map, the backward kernel reads the student's logits and a state of 16 bytes plus C bits per pixel. Resized logits are
