@@ -5,8 +5,8 @@ image are made consistent, and the features of each pixel in the two views are c
 There is no public code, and we only had access to the paper's abstract and figures. Choices that these leave open are
 ours and are marked as such (docs/methods/pc2seg.md). This implementation does not reproduce the paper's results.
 
-The paper has no pseudo labels, so support for FPL is our addition: a pixel loss replaces the consistency between
-soft predictions. `debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of
+The paper has no pseudo labels, so support for FPL is our addition: a pixel loss replaces the consistency between soft
+predictions. `debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of
 probabilities.
 
 Our choices are as follows. All views share one forward pass. The contrastive loss uses the encoder's coarsest features,

@@ -10,12 +10,12 @@ convolutions. Everything else follows the paper.
 
 Support for FPL is our addition: a pixel loss with the main decoder as teacher replaces each auxiliary squared error.
 
-Unlike the authors' code, we exclude padding from the losses. Our I-VAT uses a probe that fp32 resolves, and its
-radius is the nominal 2 (theirs is 0.007). G-Cutout cuts every region that is large enough, even one with few corners.
-Auxiliary decoders are linear, where theirs end in a ReLU. As in their code, Con-Msk and Obj-Msk use class 0 if the data
-has no background class. We do not implement weak labels, the pair-wise loss (which they report but never train), the
-confidence mask (off by default) and decoders with PixelShuffle. Each process uses its own random numbers and computes
-its own batch-norm statistics.
+Unlike the authors' code, we exclude padding from the losses. Our I-VAT uses a probe that fp32 resolves, and its radius
+is the nominal 2 (theirs is 0.007). G-Cutout cuts every region that is large enough, even one with few corners.
+Auxiliary decoders are linear, whereas theirs end in a ReLU. As in their code, Con-Msk and Obj-Msk use class 0 if the
+data has no background class. We do not implement weak labels, the pair-wise loss (which they report but never train),
+the confidence mask (off by default) or decoders with PixelShuffle. Each process uses its own random numbers and
+computes its own batch-norm statistics.
 """
 
 from collections.abc import Callable, Iterator, Mapping
