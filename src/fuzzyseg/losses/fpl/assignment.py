@@ -119,8 +119,8 @@ def fuzzy_membership(
 
     `continuous` is our answer to the FPL paper's open question of a continuous K. With the classes in descending order
     of probability, S_n the sum of the first n, and c the first rank with S_c > T, membership is 1 before c, 0 after c,
-    and (T - S_(c-1)) / p_(c) at c; but it is always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and T = 0.9
-    the second class has membership 0.82, where `n-1` selects only the first class. Membership is continuous in the
+    and (T - S_(c-1)) / p_(c) at c; but it is always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and T = 0.9,
+    the second class has membership 0.82, whereas `n-1` selects only the first class. Membership is continuous in the
     probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes. Other
     rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
     """

@@ -46,7 +46,8 @@ class FPLOptions:
     """Options of the fuzzy positive set and its weight.
 
     weight, a: see `weight_curve`. k_cap, rule: see `assign_fuzzy_positives`. variant: `official` follows the published
-    code (`fuzzyseg.losses.fpl.reference`). Raises ValueError for an invalid option, naming it and its value.
+    code (`fuzzyseg.losses.fpl.reference`). Raises ValueError for an invalid option, naming it, its value and the
+    allowed values.
     """
 
     weight: WeightKind = "concave"

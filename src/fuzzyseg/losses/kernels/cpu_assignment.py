@@ -171,7 +171,7 @@ def sort_rows(values: Tensor, top: int) -> list[Tensor]:
 
 
 def two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two largest values of each column of `values` (C,P), C >= 2; they are equal for ties."""
+    """Return the two largest values of each column of `values` (C,P), C >= 2; they are equal if tied."""
     half = values.shape[0] // 2
     high = torch.maximum(values[:half], values[half : 2 * half])
     low = torch.minimum(values[:half], values[half : 2 * half])
