@@ -1,4 +1,4 @@
-"""Loss functions, and modules that hold their options."""
+"""Loss functions, and modules that store their options."""
 
 from fuzzyseg.losses.ablations import negative, partial
 from fuzzyseg.losses.base import masked_mean

@@ -30,13 +30,13 @@ def partial(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[Set
 def negative_learning(student: Tensor, members: Tensor) -> Tensor:
     """Return -sum over j of (1 - mu_j) log(1 - p_j): (B,*spatial) from (B,C,*spatial).
 
-    Y. Kim, J. Yim, J. Yun, J. Kim, "NLNL: Negative Learning for Noisy Labels", ICCV 2019: "not these classes". Its
-    gradient increases each positive logit in proportion to p_i, so the largest one grows most; with FPL the smallest
-    does.
+    Y. Kim, J. Yim, J. Yun, J. Kim, "NLNL: Negative Learning for Noisy Labels", ICCV 2019 (a label means "not
+    these classes"). Training raises each positive logit in proportion to p_i, so the largest one grows most; with FPL,
+    the smallest one does.
     """
     largest = student.detach().max(1, keepdim=True).indices
     top = torch.zeros_like(student, dtype=torch.bool).scatter_(1, largest, True)
-    # Avoids cancellation: 1 - p of the largest class is computed from the sum of the others.
+    # To avoid cancellation, compute 1 - p of the largest class from the sum over the other classes.
     others = log_sum_exp(torch.where(top, -torch.inf, student)).unsqueeze(1)
     above = F.softplus(torch.where(top, student - others, 0), threshold=50.0)
     below = torch.log1p(-torch.where(top, 0, torch.softmax(student, 1)))
@@ -46,8 +46,9 @@ def negative_learning(student: Tensor, members: Tensor) -> Tensor:
 def partial_label(student: Tensor, members: Tensor) -> Tensor:
     """Return -log(sum over i of mu_i p_i): (B,*spatial) from (B,C,*spatial).
 
-    R. Jin, Z. Ghahramani, "Learning with multiple labels", NIPS 2002: "one of these classes". It is 0 if a single
-    positive has all the probability, so it also increases the largest one most. With K = 1 it is cross entropy.
+    R. Jin, Z. Ghahramani, "Learning with multiple labels", NIPS 2002 (a label means "one of these classes"). The
+    loss is 0 if a single positive has all the probability, and it too raises the largest logit most. With K = 1, it is
+    cross entropy.
     """
     mu = members.to(student.dtype)
     return F.softplus(log_sum_exp(student + torch.log1p(-mu)) - log_sum_exp(student + mu.log()), threshold=50.0)

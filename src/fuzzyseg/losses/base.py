@@ -1,4 +1,4 @@
-"""Argument checks, precision and resizing of logits, and means and histograms over valid pixels.
+"""Argument checks, dtype conversion and resizing of logits, and means and histograms over valid pixels.
 
 The checks do not read tensor values, so they never synchronise with a GPU.
 """
@@ -20,7 +20,10 @@ def at_least_fp32(values: Tensor) -> Tensor:
 
 
 def at_size(logits: Tensor | Mixed, size: Sequence[int] | None, *, align_corners: bool = True) -> Tensor:
-    """Resize logits to (B,C,*size), unless size is None, in fp32 or fp64; `Mixed` logits are resized, then mixed."""
+    """Convert logits to fp32 (fp64 stays fp64) and resize them to (B,C,*size), unless size is None.
+
+    `Mixed` logits are resized before they are mixed.
+    """
     if isinstance(logits, Mixed):
         a = at_size(logits.a, size, align_corners=align_corners)
         b = at_size(logits.b, size, align_corners=align_corners)
@@ -39,9 +42,9 @@ def at_one_size(
 
 
 def labels(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
-    """Return the most probable class (B,H,W) int64 of logits (B,C,h,w) resized to `size` = (H,W).
+    """Return each pixel's most probable class, (B,H,W) int64, from logits (B,C,h,w) resized to `size` = (H,W).
 
-    Processes one image at a time, so that the full-size logits of a batch are never in memory.
+    Processes one image at a time, so the full-size logits of the whole batch are never in memory.
     """
     if isinstance(teacher, Mixed):
         return torch.where(teacher.mask, labels(teacher.b, size), labels(teacher.a, size))
@@ -114,10 +117,10 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
 
     values, valid (B,*spatial); valid is bool or non-negative weights. The weighted sum is divided by the sum of the
     weights *averaged over the processes*, so that DDP's averaged gradient is the gradient of the mean over the global
-    batch. If no pixel is valid, the result is 0 and has a graph. Values with weight 0 are ignored, even NaN.
+    batch. If no pixel is valid, the result is 0 but still differentiable. Values with weight 0 are ignored, even NaN.
     Half-precision weights are summed in the precision of the values.
     """
-    if valid.dtype == torch.bool:  # avoids two weight maps
+    if valid.dtype == torch.bool:  # avoids allocating two weight maps
         count = valid.sum().to(values.dtype)
         return torch.where(valid, values, 0).sum() / divisor(distributed.mean(count))
     weight = valid.detach().to(values.dtype)
@@ -126,10 +129,10 @@ def masked_mean(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Average over this process's valid pixels, or all pixels if valid is None; 0 if there are none.
+    """Average `values` over this process's valid pixels, or all pixels if valid is None; 0 if there are none.
 
-    Unlike in `masked_mean`, a NaN at an invalid pixel makes the mean NaN. Otherwise, the NaN would reach the gradient,
-    through the product with 0, without being visible in the loss.
+    Unlike in `masked_mean`, a NaN at an invalid pixel makes the mean NaN. Otherwise, the NaN would reach the gradient
+    through the product with 0 without showing up in the loss.
     """
     if valid is None:
         return values.sum() / max(values.numel(), 1)
@@ -138,7 +141,7 @@ def local_mean(values: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def histogram(index: Tensor, valid: Tensor | None, bins: int) -> Tensor:
-    """Return the fraction (bins,) of valid pixels in each bin: fp32, without gradient. index (B,*spatial) int64."""
+    """Return the fraction of valid pixels in each bin: (bins,) fp32, without gradient. index (B,*spatial) int64."""
     index = index.reshape(len(index), index.numel() // max(len(index), 1))  # -1 is ambiguous for an empty batch
     weight = torch.ones_like(index, dtype=torch.float32) if valid is None else valid.reshape(index.shape).float()
     # One row per image causes fewer collisions on a GPU than one shared row, and its counts are exact in fp32.

@@ -31,7 +31,7 @@ class ConfidentPixels(nn.Module):
     threshold: tau, the minimum teacher probability of a confident pixel. mode: `keep` uses only confident pixels and
     `drop` uses all; None means keep for the hard loss, otherwise drop. `gate` depends on the buffer `reliable`: only
     confident pixels count if at least a fraction tau of them is correct on held-out labelled pixels; otherwise all do.
-    The idea is from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until it is first measured.
+    The idea is from CW-BASS v2, arXiv 2608.12773; the rule is ours. The buffer is True until it is first set.
     """
 
     reliable: Tensor
@@ -51,7 +51,7 @@ class ConfidentPixels(nn.Module):
         valid: Tensor,
         progress: tuple[int, int],
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean loss over all valid pixels (B,H,W), where masked ones contribute 0, and metrics to log."""
+        """Return the mean loss over the pixels in `valid` (B,H,W), counting masked ones as 0, and metrics to log."""
         result = pixel_loss(student, teacher, size=valid.shape[1:], valid=valid, progress=progress, maps=True)
         if self.mode == "drop":
             return masked_mean(result.loss, valid), result.stats
@@ -64,7 +64,7 @@ class ConfidentPixels(nn.Module):
         return masked_mean(result.loss * confident.float(), valid), metrics
 
     def decide(self, confident: float, right: float) -> bool:
-        """Set and return `reliable`, given the numbers of confident held-out pixels and of correct ones among them.
+        """Set and return `reliable`, given the number of confident held-out pixels and of correct ones among them.
 
         It is False if no pixel is confident, since the mask would then exclude every pixel.
         """
@@ -82,8 +82,9 @@ class ConfidentPixels(nn.Module):
 def under_mask(loss: nn.Module | None, confidence: float) -> list[str]:
     """Return a note for the user if `loss` is cross entropy wherever the teacher's top probability is >= `confidence`.
 
-    Apart from the weight, this is the case for the fuzzy and partial-label losses if T <= confidence: the top class
-    alone exceeds T under every rule except a fixed K. For a policy, the largest T known in advance is used.
+    Up to the weight, this is the case for the fuzzy and partial-label losses if T <= confidence, since the top class
+    alone then exceeds T, and no rule except a fixed K adds another. For a policy, T is the largest value known in
+    advance.
     """
     if not isinstance(loss, PixelLossModule) or loss.function not in (fuzzy, partial):
         return []

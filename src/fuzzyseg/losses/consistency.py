@@ -66,7 +66,7 @@ def _map(
 
 
 def confidence_map(teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
-    """Return the teacher's largest probability at each pixel of `size`: (B,H,W), without gradient."""
+    """Return the teacher's largest probability at each pixel after resizing to `size`: (B,H,W), without gradient."""
     device = teacher.a.device if isinstance(teacher, Mixed) else teacher.device
     with torch.no_grad(), full_precision(device):
         return torch.softmax(at_size(teacher, size), 1).amax(1)

@@ -1,9 +1,9 @@
 """InfoNCE loss between features, for given positives and negatives.
 
-A. van den Oord, Y. Li, O. Vinyals, "Representation learning with contrastive predictive coding", 2018. It is computed
-in fp32 (fp64 stays fp64) as a log-sum-exp. Chunks of anchors are checkpointed: their similarities are recomputed in the
-backward pass, so that memory does not grow with anchors times negatives. Notation: N anchors; R rows of negatives; K
-negatives per anchor.
+A. van den Oord, Y. Li, O. Vinyals, "Representation learning with contrastive predictive coding", 2018. The loss is
+computed in fp32 (fp64 stays fp64) as a log-sum-exp. Anchors are processed in checkpointed chunks, whose similarities
+are recomputed in the backward pass, so memory does not grow with anchors times negatives. Notation: N anchors; R rows
+of negatives; K negatives per anchor.
 """
 
 import torch
@@ -37,7 +37,7 @@ def info_nce(
     anchor's negatives. Without it, the negatives are all rows, or those that are True in `kept` (R,) and share no class
     with the anchor; `classes` contains the classes of anchors and negatives, as indices (N,) and (R,) or bool sets
     (N,C) and (R,C). An anchor without negatives has loss 0. chunk: maximum number of similarities (with `index`, of
-    gathered feature elements) in memory at a time.
+    gathered feature elements) in memory at once.
     """
     assert positives.shape == anchors.shape  # (1,D) would be broadcast
     assert index is None or (kept is None and classes is None)

@@ -72,10 +72,10 @@ def fuzzy_positive_loss(
 
     student_logits, teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2; the teacher gets no gradient and may be
     `Mixed(a, b, mask)`. threshold, k_cap, rule: see `assign_fuzzy_positives`; weight: see `weight_curve` (A = 50).
-    valid: (B,*spatial), bool or non-negative weights. size: spatial size to which the logits of both are first
-    interpolated, using `align_corners`. balance: rescale the loss to the value of cross entropy on the pseudo label.
+    valid: (B,*spatial), bool or non-negative weights. size: spatial size to which both logits are first interpolated,
+    using `align_corners`. balance: rescale the loss so that its mean equals that of cross entropy on the pseudo label.
 
-    Returns the mean over this process's pixels, weighted by `valid` (0 if no pixel is valid), or for reduction "none"
+    Returns the mean over this process's pixels, weighted by `valid` (0 if no pixel is valid), or, for reduction "none",
     the map (B,*spatial), which is 0 where `valid` is 0 and is not multiplied by it elsewhere. With return_stats, also
     returns detached statistics over the valid pixels: k_histogram (C-1,), label_histogram (C,), mean_weight,
     mean_confidence, and balance (the factor) if requested. A NaN in the logits, even at an invalid pixel, makes the
@@ -87,7 +87,7 @@ def fuzzy_positive_loss(
     check_threshold(threshold, shape, student_logits.device)
     if valid is not None:
         check_map("valid", valid, shape, student_logits.device)
-    # A kernel writes the gradient of the mean before the factor of a GradScaler is known: fp16 would underflow.
+    # A kernel writes the gradient of the mean before the GradScaler's factor is known, so fp16 would underflow.
     mean = reduction == "mean" and student_logits.dtype != torch.float16
     with full_precision(student_logits.device):
         outputs, stats = pseudo_label(

@@ -27,12 +27,12 @@ from fuzzyseg.ops.resize import full_precision
 
 @dataclass
 class PixelLoss:
-    """Result of a pixel loss: `loss` (B,H,W), with gradient, 0 where invalid; if requested, also detached maps.
+    """Result of a pixel loss: the differentiable `loss` (B,H,W), 0 where invalid, and detached maps if requested.
 
     k: number of positive classes. weight: the loss weight. confidence, label: the teacher's largest probability and its
-    class. stats: detached statistics over this process's valid pixels, with confidence and label_histogram (C,);
-    weight, if the loss has one; k_histogram (C-1,), the fraction of pixels per K from 1 on, for set losses; and balance
-    (the factor), if enabled.
+    class. stats: detached statistics over this process's valid pixels: confidence and label_histogram (C,); weight, if
+    the loss has one; for set losses, k_histogram (C-1,), the fraction of pixels per K, from K = 1; and balance (the
+    factor), if enabled.
     """
 
     loss: Tensor
@@ -46,7 +46,7 @@ class PixelLoss:
 Logits = TypeVar("Logits", bound=Tensor | Mixed)
 
 PixelFunction = Callable[..., PixelLoss]
-"""A pseudo-label loss with the signature in the module's docstring."""
+"""A pseudo-label loss with the signature given in the module docstring."""
 
 
 def hard(
@@ -124,9 +124,10 @@ def thresholded(
 
 
 def fuzzy(student_logits: Tensor, teacher: Tensor | Mixed, **given: Unpack[SetKeywords]) -> PixelLoss:
-    """Compute the FPL loss (`fuzzyseg.losses.fpl.reference`). Each process computes its own `balance`, as published.
+    """Compute the FPL loss (`fuzzyseg.losses.fpl.reference`).
 
-    With k_cap=1, this is `hard` times FPL's weight for K = 1.
+    Each process computes its own `balance`, as in the published code. With k_cap=1, this is `hard` times FPL's weight
+    for K = 1.
     """
     return over_set(None, student_logits, teacher, **given)
 
@@ -178,12 +179,12 @@ def _one_label(outputs: FuzzyMap, valid: Tensor, classes: int, stats: Mapping[st
 
 
 class PixelLossModule(nn.Module):
-    """A pseudo-label loss with its options and, as a buffer, the threshold T, as used by methods.
+    """Pseudo-label loss module used by the methods, with its options and a buffer for the threshold T.
 
     threshold: a number in (0, 1] or a policy. `Schedule` sets the buffer from `progress` in every call. With
     `Calibrated` and `Conformal` the caller sets it; `Conformal` has a second buffer, `temperature`, by which the
     teacher's logits are divided. `Adaptive` selects one of its candidates for each pixel. With a policy, the statistics
-    also contain `threshold`, its mean over the valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
+    also contain `threshold`, the mean T over valid pixels; for `Conformal` also `temperature`; for `Adaptive` also
     `threshold_histogram`, the fraction of pixels with each candidate.
     """
 
@@ -247,7 +248,7 @@ class PixelLossModule(nn.Module):
         return teacher.detach() / self.temperature  # type: ignore[return-value]
 
     def thresholds(self, teacher: Tensor | Mixed, size: Sequence[int]) -> Tensor:
-        """Return the current T for logits (B,C,h,w): 0-dim, or (B,H,W) with one T per pixel of `size`."""
+        """Return the current T for teacher logits (B,C,h,w): 0-dim, or one value per pixel, (B,*size)."""
         if isinstance(self.policy, Conformal) and self.policy.classes is not None:
             return self.threshold[labels(teacher, size)]
         if not isinstance(self.policy, Adaptive):

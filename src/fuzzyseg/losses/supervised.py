@@ -25,9 +25,10 @@ def ohem_keep(logits: Tensor, mask: Tensor, *, threshold: float, min_kept: int) 
     """Select pixels by online hard example mining: (B,H,W) bool, False at void pixels, without gradient.
 
     A pixel is selected if the probability of its true class is at most max(threshold, the min_kept-th smallest in this
-    process's batch), or if fewer than min_kept pixels are not void. logits (B,C,H,W); mask (B,H,W), 255 is void. A.
-    Shrivastava, A. Gupta, R. Girshick, "Training region-based object detectors with online hard example mining", CVPR
-    2016, in the pixel-wise form of CPS, AEL and U2PL. NaN pixels are selected, so that they are visible in the loss.
+    process's batch), or if the batch has fewer than min_kept non-void pixels. logits (B,C,H,W); mask (B,H,W), 255 is
+    void. A. Shrivastava, A. Gupta, R. Girshick, "Training region-based object detectors with online hard example
+    mining", CVPR 2016, in the pixel-wise form used by CPS, AEL and U2PL. A NaN probability is also selected, so that it
+    shows up in the loss.
     """
     with torch.no_grad():
         known = mask != VOID

@@ -43,7 +43,7 @@ def _shares(largest: float) -> AfterValidator:
 Shares = Annotated[tuple[float, float], _shares(1)]
 """Lower and upper bound on a fraction in (0, 1]."""
 RectangleArea = Annotated[tuple[float, float], _shares(0.7)]
-"""Lower and upper bound on the fraction of an image that `ops.mix.rectangle_masks` covers; more would rarely fit."""
+"""Lower and upper bound on the fraction of an image that `ops.mix.rectangle_masks` covers; above 0.7, few would fit."""
 
 
 class Progress(NamedTuple):
@@ -122,7 +122,7 @@ class Method(nn.Module):
     """Why the weights cannot be sharded (`train.sharding=fsdp`); empty if they can."""
 
     shares_forward: bool = False
-    """Whether pseudo labels come from a forward pass that is also trained on, so that dropout affects them."""
+    """Whether pseudo labels come from a forward pass that is also used for training, so that dropout affects them."""
 
     stored_teacher: ClassVar[bool] = False
     """Whether pseudo labels come from stored predictions (`data.scores`) instead of a network of the method."""
@@ -143,7 +143,7 @@ class Method(nn.Module):
         config: MethodConfig,
         facts: Facts,
     ) -> None:
-        """Subclasses accept `(network, *rest)`, pass both on to the base class, and build their networks and streams.
+        """Subclasses accept `(network, *rest)`, pass both to the base class, and build their networks and streams.
 
         network: factory that is called once for each network of the method.
         """
@@ -166,7 +166,7 @@ class Method(nn.Module):
         return [] if self.confident is None else list(self.confident.notes(self.pixel_loss))
 
     def predictor(self) -> nn.Module:
-        """Return the network that is evaluated, exported and used to predict."""
+        """Return the network used for evaluation, export and prediction."""
         return self.student
 
     def pair(self) -> tuple[nn.Module, nn.Module]:
@@ -205,8 +205,8 @@ class Method(nn.Module):
     def draw_weights(self, stream: str) -> Tensor | None:
         """Return weights (C,N) for sampling the N images of a stream's source, or None to leave the weights unchanged.
 
-        A class is sampled in proportion to the sum of its row, then an image in proportion to that row. The first
-        weights take effect after 16 steps; until then, images come from seeded permutations.
+        A class is sampled in proportion to the sum of its row, then an image in proportion to the row's entries. The
+        first weights take effect after 16 steps; until then, images come from seeded permutations.
         """
         return None
 

@@ -1,8 +1,8 @@
 """Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision (CPS).
 
 X. Chen, Y. Yuan, G. Zeng, J. Wang, CVPR 2021. Two networks with different initial weights see the same image, and each
-learns from the other's pseudo labels. With the fuzzy loss (Qiao et al., CVPR 2023) instead of the hard one, this is the
-FPL+CPS of that paper.
+learns from the other's pseudo labels. With the fuzzy loss (Qiao et al., CVPR 2023) instead of the hard one, this is
+that paper's FPL+CPS.
 
 With CutMix (the default), a box mask mixes two unlabelled images. The teachers see the two clean images, use batch
 statistics but no dropout, and receive no gradient; their logits are mixed with the same mask. Labelled images are then
@@ -83,7 +83,7 @@ class CPS(Method):
         return Step({"supervised": supervised, "unsupervised": self.weight * ramp * unsupervised}, result.stats)
 
     def _plain(self, batch: Mapping[str, Batch], z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return students, teachers and valid pixels for both directions, on labelled and unlabelled images."""
+        """Return student logits, teacher logits and valid pixels for both directions, on all images."""
         unlabelled = batch["unlabelled"]
         z1 = torch.cat([z1, self.first(unlabelled.image)])
         z2 = torch.cat([z2, self.second(unlabelled.image)])
@@ -91,7 +91,7 @@ class CPS(Method):
         return torch.cat([z1, z2]), torch.cat([z2, z1]).detach(), torch.cat([valid, valid])
 
     def _mixed(self, batch: Mapping[str, Batch]) -> tuple[Tensor, Mixed, Tensor]:
-        """Mix the unlabelled images and the teachers' logits of the clean ones; return the same as `_plain`."""
+        """Mix the unlabelled images, and the teachers' logits for the clean ones; return values like `_plain`."""
         a, b = batch["unlabelled"], batch["partner"]
         masks = box_masks(a.seed, a.size, boxes=self.config.boxes, area=self.config.box_area)
         mask = masks.to(a.image.device)  # (B,H,W), True: partner

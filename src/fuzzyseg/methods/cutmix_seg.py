@@ -11,7 +11,7 @@ Not implemented: masks other than boxes, the robust cross entropy, losses on log
 threshold) and PixelSSL's variant.
 
 Unlike the authors' code, we always mix two different images, exclude padding from the fraction of confident pixels,
-match the teacher's parameters and buffers by name, and copy counters. The fraction of confident pixels (per
+match the teacher's parameters and buffers by name, and copy batch counters. The fraction of confident pixels (per
 micro-batch, as published), batch-norm statistics and dropout are computed separately in each process.
 """
 

@@ -30,7 +30,7 @@ class DistillConfig(MethodConfig):
 
 
 class Distill(Method):
-    """A teacher's stored predictions supervise the unlabelled images."""
+    """Training on a teacher's stored predictions for the unlabelled images."""
 
     Config = DistillConfig
     config: DistillConfig

@@ -1,18 +1,18 @@
 """FixMatch: Simplifying semi-supervised learning with consistency and confidence, for segmentation.
 
-K. Sohn et al., NeurIPS 2020. We implement its segmentation form, a baseline of L. Yang, L. Qi, L. Feng, W. Zhang, Y.
+K. Sohn et al., NeurIPS 2020. We implement its segmentation form, a baseline in L. Yang, L. Qi, L. Feng, W. Zhang, Y.
 Shi, "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation", CVPR 2023 (`teacher: self`), and
-of L. Yang, Z. Zhao, H. Zhao, "UniMatch V2", arXiv 2410.10777 (`teacher: ema`). Confident predictions for the weak view
-supervise the strong view of the same crop, into which a rectangle of another image is pasted.
+in L. Yang, Z. Zhao, H. Zhao, "UniMatch V2", arXiv 2410.10777 (`teacher: ema`). Confident predictions for the weak view
+supervise the strong view of the same crop, into which a rectangle from another image is pasted.
 
 `self`: the network is its own teacher. The crop's labels come from the training-mode forward pass that also includes
 the labelled images; the labels of the pasted image come from an evaluation-mode pass, which does not update batch norm.
 `ema`: an EMA of the network, in evaluation mode, labels both images and is used for evaluation.
 
 Unlike the authors' code, we paste from another image: UniMatch's code pastes another crop of the same image, because
-two samplers share a seed, and V2's flips the batch, so that pairs depend on the number of processes. Strong views use
-our jitter and blur (`data/views.py`), and padding has the mean colour instead of black. Each process computes its own
-batch-norm statistics and dropout masks.
+two samplers share a seed, and V2's reverses the batch, so that pairs depend on the number of processes. Strong views
+use our jitter and blur (`data/views.py`), and padding has the mean colour instead of black. Each process computes its
+own batch-norm statistics and dropout masks.
 """
 
 from collections.abc import Mapping

@@ -5,11 +5,11 @@ image are made consistent, and the features of each pixel in the two views are c
 There is no public code, and we only had access to the paper's abstract and figures. Choices that these leave open are
 ours and are marked as such (docs/methods/pc2seg.md). This implementation does not reproduce the paper's results.
 
-The paper has no pseudo labels, so support for FPL is our addition: a pixel loss replaces the consistency of soft
+The paper has no pseudo labels, so support for FPL is our addition: a pixel loss replaces the consistency between soft
 predictions. `debias=fuzzy` is also ours: it uses fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) instead of
 probabilities.
 
-We chose the following. All views share one forward pass. The contrastive loss uses the encoder's coarsest features,
+Our choices are as follows. All views share one forward pass. The contrastive loss uses the encoder's coarsest features,
 without gradient to those of the weak view. Feature-map positions that contain padding are neither anchors nor
 negatives, and anchors without a possible negative are excluded. With a batch of one, negatives are the other positions
 of the same image. Each process samples negatives from its own images, with torch's global generator.

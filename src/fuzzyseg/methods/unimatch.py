@@ -85,7 +85,7 @@ class UniMatch(Method):
         return Step({name: value / 2 for name, value in losses.items()}, metrics)
 
     def _perturbed(self, image: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits of the images and of their features with dropped channels, decoded in one batch."""
+        """Return the images' logits and those computed after dropping feature channels, decoded in one batch."""
         network: Any = self.student
         features = network.encode(image)
         channels = [each.shape[1] for each in levels(features)]

@@ -6,13 +6,13 @@ dropped in the two views; for half of the images, none are. The paper's network 
 (`network.arch=DPT`), where one mask multiplies all four levels; if the encoder's levels differ in width, each level has
 its own mask, as the authors advise.
 
-Unlike the authors' code, we take rectangles from a partner stream (they flip the batch, which mixes the middle image of
-an odd batch with itself and makes pairs depend on the number of processes) and decide at random for each image whether
-to drop channels (they always do so for half of a batch). smp's DPT reads the prefix tokens, whose channels are dropped
-like those of their level; the authors' DPT does not read them (`network.decoder_readout=ignore`). smp's DPT also reads
-its levels before the encoder's last norm instead of after it, and has batch norm in the decoder. Strong views use our
-jitter and blur (`data/views.py`), and padding has the mean colour instead of black. Each process computes its own
-batch-norm statistics and the network's own dropout masks.
+Unlike the authors' code, we take rectangles from a partner stream (they reverse the batch, which mixes the middle image
+of an odd batch with itself and makes pairs depend on the number of processes) and decide at random for each image
+whether to drop channels (they always do so for half of a batch). smp's DPT reads the prefix tokens, whose channels are
+dropped like those of their level; the authors' DPT does not read them (`network.decoder_readout=ignore`). smp's DPT
+also reads its levels before the encoder's last norm instead of after it, and has batch norm in the decoder. Strong
+views use our jitter and blur (`data/views.py`), and padding has the mean colour instead of black. Each process computes
+its own batch-norm statistics and the network's own dropout masks.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,16 +5,16 @@ prediction most, and trains the network to make the same prediction as for the c
 variant with a mean teacher (`target: teacher`) follow G. French et al., "Semi-supervised semantic segmentation needs
 strong, varied perturbations", BMVC 2020, where VAT is a baseline.
 
-The paper's target is a full distribution, so support for FPL is our addition: a pixel loss replaces the trained KL
-divergence. The direction is still found with the KL divergence. `confidence`, if set, scales the loss by one number and
-filters no pixels, so K > 1 remains possible.
+The paper's target is a full distribution, so support for FPL is our addition: a pixel loss replaces the KL divergence
+as the loss. The direction is still found with the KL divergence. `confidence`, if set, scales the loss by one number
+and filters no pixels, so K > 1 remains possible.
 
 Unlike the authors' code, we compute the direction's gradient at an offset that fp32 resolves (the 1e-4 of French et al.
 is mostly rounding error), without autocast or TF32. Forward passes that are compared with each other use no dropout,
-and only the one of the clean image updates batch-norm statistics. The confidence is computed over valid pixels. Padding
+and only the one on the clean image updates batch-norm statistics. The confidence is computed over valid pixels. Padding
 is excluded from the loss, but its border contributes to the radius. We implement neither other divergences nor a
-direction from the student with a target from the teacher. Each process computes its own batch-norm statistics,
-confidence and initial noise of the direction.
+direction from the student with a target from the teacher. Each process computes its own batch-norm statistics
+and confidence, and draws its own initial directions.
 """
 
 from collections.abc import Mapping

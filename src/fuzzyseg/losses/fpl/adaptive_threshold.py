@@ -33,7 +33,7 @@ class Adaptive(NamedTuple):
     epsilon: float = 1e-6
 
     def check(self) -> None:
-        """Raise ValueError naming the option, its value and the allowed values."""
+        """Raise ValueError for an invalid option, naming it, its value and the allowed values."""
         rising = all(low <= high for low, high in zip(self.candidates, self.candidates[1:], strict=False))
         if not self.candidates or not rising or not all(0 < value <= 1 for value in self.candidates):
             raise ValueError(f"candidates: found {list(self.candidates)}, expected ascending thresholds in (0, 1]")
@@ -55,8 +55,8 @@ def adaptive_threshold(
 ) -> Tensor:
     """Select one of `candidates` as the threshold of each pixel: (B,H,W) from (B,C,H,W), without gradient.
 
-    The candidate whose fuzzy set (k_cap, rule, variant: see `fuzzy_membership`) has the smallest
-    `neighbourhood_divergence` is used; ties go to the first. Pass logits at the network's stride: after upsampling, a
+    Uses the candidate whose fuzzy set (k_cap, rule, variant: see `fuzzy_membership`) has the smallest
+    `neighbourhood_divergence`; ties go to the first. Pass logits at the network's stride: after upsampling, a
     window contains little but copies of its centre. Windows include padding and are cropped at the image border. Raises
     ValueError for invalid shapes or options.
     """
@@ -82,8 +82,8 @@ def neighbourhood_divergence(membership: Tensor, *, window: int, epsilon: float)
 
     The pixel's density is epsilon plus its memberships divided by their sum; the neighbours' density is computed
     likewise from the memberships summed over the window, excluding the pixel itself. As in the authors' code, neither
-    is renormalised after adding epsilon, so values are only comparable with each other. It is 0 for a pixel without
-    neighbours.
+    is renormalised after adding epsilon, so values are only comparable with each other. The divergence is 0 for a
+    pixel without neighbours.
     """
     centre = membership / membership.sum(1, keepdim=True) + epsilon
     boxes = F.avg_pool2d(membership, window, stride=1, padding=window // 2, divisor_override=1)

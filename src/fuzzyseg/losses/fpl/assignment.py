@@ -24,7 +24,7 @@ class Assignment(NamedTuple):
     total: Tensor
 
     def membership(self) -> Tensor:
-        """Return the membership (B,C,*spatial) by class: bool, or in p's precision with the continuous rule."""
+        """Return each class's membership, (B,C,*spatial): bool, or p's dtype with the continuous rule."""
         ranks = torch.arange(self.p.shape[1], device=self.p.device).view(1, -1, *[1] * (self.p.dim() - 2))
         full = ranks < self.k
         if self.fraction is None:
@@ -38,7 +38,7 @@ class Assignment(NamedTuple):
 
 
 def assign(teacher: Tensor, threshold: float | Tensor, options: FPLOptions) -> Assignment:
-    """Run Alg. 1 with one sort; ties are ranked by class index, lower first. fp32 or fp64; arguments unchecked."""
+    """Run Alg. 1 on fp32 or fp64 logits, without checks. Ties are ranked by class index, lower first."""
     return assign_sorted(sorted_classes(teacher), threshold, options)
 
 
@@ -51,7 +51,7 @@ class SortedClasses(NamedTuple):
 
 
 def sorted_classes(teacher: Tensor) -> SortedClasses:
-    """Sort classes by probability; ties are ranked by class index. fp32 or fp64; arguments are not checked."""
+    """Sort the classes of fp32 or fp64 logits by probability, without checks. Ties are ranked by class index."""
     p, order = torch.softmax(teacher, 1).sort(dim=1, descending=True, stable=True)
     return SortedClasses(order, p, p.cumsum(1))
 
@@ -65,7 +65,7 @@ def assign_sorted(ranking: SortedClasses, threshold: float | Tensor, options: FP
     t = threshold
     if isinstance(t, Tensor):
         t = t.to(p.dtype) if t.dim() == 0 else t.to(p.dtype).unsqueeze(1)
-    # The first n with S_n > T, or C, is one more than the ranks below C with S <= T; Alg. 1 keeps one fewer.
+    # The first n with S_n > T, or C, is one more than the number of ranks below C with S <= T; Alg. 1 keeps one fewer.
     head = total[:, :-1]
     if options.variant == "official":
         within = head < t
@@ -78,7 +78,7 @@ def assign_sorted(ranking: SortedClasses, threshold: float | Tensor, options: FP
 
 
 def _fraction(k: Tensor, p: Tensor, total: Tensor, threshold: float | Tensor, cap: int) -> Tensor:
-    """Return the fraction of the class at rank k + 1 below T: (T - S_k) / p_(k+1), or 0 if the top class exceeds T.
+    """Return the fraction of p_(k+1) that fits below T: (T - S_k) / p_(k+1), or 0 if the top class exceeds T.
 
     It is also 0 if k is the maximum K, so that the least probable class is never positive.
     """
@@ -100,7 +100,7 @@ def assign_fuzzy_positives(
     teacher_logits: (N,C), (B,C,H,W) or (B,C,D,H,W), C >= 2. threshold: T, a number in (0, 1], or a tensor (0-dim or one
     value per pixel) whose values are not checked. k_cap: maximum K; None means C-1 (`official`: 3). rule: `n-1`
     (Alg. 1) excludes the class at which the sum exceeds T; `n` includes it; `continuous` includes it if its membership
-    is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives C-1. Ties are ranked by class index, lower
+    is above 0 (see `fuzzy_membership`); an integer fixes K. T = 1 gives K = C-1. Ties are ranked by class index, lower
     first. Raises ValueError for invalid shapes or options.
     """
     assignment = _checked(teacher_logits, threshold, FPLOptions(k_cap=k_cap, rule=rule, variant=variant))
@@ -119,8 +119,8 @@ def fuzzy_membership(
 
     `continuous` is our answer to the FPL paper's open question of a continuous K. With the classes in descending order
     of probability, S_n the sum of the first n, and c the first rank with S_c > T, membership is 1 before c, 0 after c,
-    and (T - S_(c-1)) / p_(c) at c; but it is always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and T = 0.9
-    the second class has membership 0.82, where `n-1` selects only the first class. Membership is continuous in the
+    and (T - S_(c-1)) / p_(c) at c; but it is always 1 at rank 1 and 0 at rank C. For p = (0.5, 0.49, 0.01) and T = 0.9,
+    the second class has membership 0.82, whereas `n-1` selects only the first class. Membership is continuous in the
     probabilities as long as their order at rank c does not change. k_cap bounds the number of positive classes. Other
     rules give 0 or 1. For the other arguments, see `assign_fuzzy_positives`.
     """

@@ -16,9 +16,9 @@ WEIGHT_CURVES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
     "linear": lambda m, q, a: (m - q).clamp(min=0) / m,
     "convex": lambda m, q, a: (m - q).clamp(min=0) / (m + 4 * q),
     "convex1": lambda m, q, a: (m - q).clamp(min=0) / (m + q),
-    "none": lambda m, q, a: 1 + (m - m),  # keeps a NaN
+    "none": lambda m, q, a: 1 + (m - m),  # propagates NaN
 }
-"""The curves of Eq. 11 and 16 by name; see `weight_curve`."""
+"""Weight curves (Eq. 11 and 16) by name; see `weight_curve`."""
 
 
 class SetOptions(TypedDict, total=False):
@@ -46,7 +46,8 @@ class FPLOptions:
     """Options of the fuzzy positive set and its weight.
 
     weight, a: see `weight_curve`. k_cap, rule: see `assign_fuzzy_positives`. variant: `official` follows the published
-    code (`fuzzyseg.losses.fpl.reference`). Raises ValueError naming the option, its value and the allowed values.
+    code (`fuzzyseg.losses.fpl.reference`). Raises ValueError for an invalid option, naming it, its value and the
+    allowed values.
     """
 
     weight: WeightKind = "concave"
@@ -85,7 +86,7 @@ class FPLOptions:
         return self.rule == "continuous" and self.cap(classes) > 1
 
     def weight_of(self, inside: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        """Compute the weight from the positives' summed probability, the largest negative one and K."""
+        """Compute the weight from the positives' total probability, the largest probability of a negative, and K."""
         m = inside / k if self.variant == "paper" else (inside + q) / (k + 1)
         return WEIGHT_CURVES[self.weight](m, q, self.a)
 

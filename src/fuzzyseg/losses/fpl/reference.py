@@ -6,7 +6,7 @@ Semantic Segmentation", CVPR 2023: assignment (Alg. 1), regularisation (Eq. 7) a
 Where the teacher is uncertain, a pixel gets the set Y of the K most probable classes instead of one pseudo label, and
 the student learns to rank all of Y above all other classes. Notation: z, the student's logits; p, the teacher's
 probabilities in descending order; S_n, the sum of the first n; T, the threshold. Logits are (N,C), (B,C,H,W) or
-(B,C,D,H,W); maps have no axis C. Everything is computed in fp32 (fp64 stays fp64), regardless of autocast.
+(B,C,D,H,W); maps have no class axis. Everything is computed in fp32 (fp64 stays fp64), regardless of autocast.
 `variant="official"` follows the published code: K is at most 3, a class is kept while S < T (paper: S <= T), and the
 mean in the weight includes the first negative. `rule="continuous"` is our extension: the class at which the sum exceeds
 T has a fractional membership (`fuzzy_membership`).
@@ -62,7 +62,7 @@ def fuzzy_positive_map(
 
 
 def one_label_map(loss: Tensor, confidence: Tensor, label: Tensor) -> FuzzyMap:
-    """Return the maps of a loss with one target per pixel; a NaN in the teacher's confidence reaches the loss."""
+    """Return the maps of a loss with one target per pixel; a NaN in the teacher's confidence propagates to it."""
     return FuzzyMap(loss + (confidence - confidence), torch.ones_like(loss), torch.ones_like(label), confidence, label)
 
 

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_SOFTPLUS = 50.0  # above it log(1 + e^x) equals x, also in fp64
+_SOFTPLUS = 50.0  # above this, log(1 + e^x) equals x even in fp64
 
 
 def fuzzy_positive_regularisation(student: Tensor, members: Tensor) -> Tensor:
     """Return Eq. 7, log(1 + sum over Y of e^-z times sum outside Y of e^z): (B,*spatial) from (B,C,*spatial).
 
-    members: bool, or memberships mu in [0, 1] of which at most one is fractional; these give the continuous form
+    members: bool, or memberships mu in [0, 1], at most one per pixel fractional, which give the continuous form
     log(1 + sum over i != j of mu_i (1 - mu_j) e^(z_j - z_i)).
     """
     if members.dtype != torch.bool:

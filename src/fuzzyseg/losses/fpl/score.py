@@ -10,14 +10,14 @@ def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Ten
     """Return the true class g's gradient divided by the sum over all positives: (B,*spatial) in [-1, 1].
 
     This is Eq. 12 in closed form. If g is a member, the score is the softmax of -z over the members, at g (the loss
-    increases the true class); otherwise it is minus the softmax of z over the other classes, at g (the loss decreases
-    the true class). Eq. 15 has e^-z in the latter, which contradicts Eq. 8 and 12. For cross entropy on a pseudo label,
+    raises the true class's logit); otherwise it is minus the softmax of z over the non-members, at g (the loss lowers
+    that logit). Eq. 15 has e^-z in the latter, which contradicts Eq. 8 and 12. For cross entropy on a pseudo label,
     `members` contains only that class.
 
     student_logits (B,C,*spatial); members, same shape: bool, from `assign_fuzzy_positives`, or, for the continuous
-    rule, memberships from `fuzzy_membership`, where the sum is over the classes that the loss increases. target
-    (B,*spatial): true classes; the score is NaN where it is `ignore_index`. No gradient. Raises ValueError for invalid
-    shapes.
+    rule, memberships from `fuzzy_membership`, where the sum is over the classes whose logits the loss raises.
+    target (B,*spatial): true classes; the score is NaN where it is `ignore_index`. The score has no gradient. Raises
+    ValueError for invalid shapes.
     """
     check_logits("student_logits", student_logits)
     check_map("members", members, student_logits.shape, student_logits.device)
@@ -41,8 +41,8 @@ def positive_gradient_score(student_logits: Tensor, members: Tensor, target: Ten
 def _direction(z: Tensor, mu: Tensor) -> Tensor:
     """Return the gradient of the continuous form, up to a positive factor for each pixel.
 
-    The term mu_i e^-z_i increases i against every negative except itself; (1 - mu_j) e^z_j decreases j against every
-    positive except itself. Only the fractional class is both.
+    The term mu_i e^-z_i raises z_i relative to all other negatives; (1 - mu_j) e^z_j lowers z_j relative to all other
+    positives. Only the fractional class is both positive and negative.
     """
     between = (mu > 0) & (mu < 1)
     lift, push = mu.log() - z, torch.log1p(-mu) + z

@@ -1,4 +1,4 @@
-"""Pixel weights (Eq. 11 and 16 of the FPL paper): the curves, and the weights of given teacher logits."""
+"""Pixel weights: the curves of Eq. 11 and 16 of the FPL paper, and their application to teacher logits."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,9 @@ from fuzzyseg.losses.fpl.options import WEIGHT_CURVES, FPLOptions, Variant, Weig
 
 
 def weight_curve(m: Tensor, q: Tensor, *, kind: WeightKind = "concave", a: float = 50.0) -> Tensor:
-    """Return the weight for mean positive probability m > 0 and largest negative one q: 1 at q = 0, 0 at q >= m.
+    """Return the weight, which falls from 1 at q = 0 to 0 at q >= m.
+
+    m > 0: mean probability of the positives. q: largest probability of a negative.
 
     `concave` is Eq. 11, log(1 + A (m - q)) / log(1 + A m). Eq. 16 has `linear`, (m - q) / m, and `convex`, (m - q) /
     (m + 4 q). `convex1`, (m - q) / (m + q), is used in two of the published releases. `none` is 1.
@@ -54,7 +56,7 @@ def assignment_weight(assignment: Assignment, options: FPLOptions) -> Tensor:
     if assignment.fraction is None:
         return options.weight_of(inside, q, assignment.k)
     last = assignment.p.shape[1] - 1
-    after = assignment.p.gather(1, (assignment.k + 1).clamp(max=last))  # where the rank is clamped the fraction is 0
+    after = assignment.p.gather(1, (assignment.k + 1).clamp(max=last))  # where the rank is clamped, the fraction is 0
     inside = inside + assignment.fraction * q
     q = q + assignment.fraction * (after - q)
     return options.weight_of(inside, q, assignment.k + assignment.fraction)

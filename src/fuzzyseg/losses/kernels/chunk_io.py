@@ -2,10 +2,10 @@
 
 Chunks are (C,P) tensors in the compute precision: P pixels of one image in row-major order.
 
-Logits whose size differs from the loss's are upsampled in bands of rows, first along x, then along y, so that the
-full-resolution logits are never in memory as a whole. The gradient is the adjoint, computed by products with the same
-weights in a fixed order, and hence deterministic. The weights equal those of `torch.nn.functional.interpolate` in the
-same precision.
+Logits whose size differs from the loss's are upsampled in bands of rows, first along x, then along y, so the
+full-resolution logits are never all in memory. The gradient is the adjoint, computed by matrix products with the same
+weights in a fixed order, and is therefore deterministic. The weights equal those of `torch.nn.functional.interpolate`
+in the same precision.
 """
 
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ class DirectSink:
 
 
 class MixedSource:
-    """Source that reads `b` where the mask, (B,*spatial) or (N,) for logits (N,C), is True, otherwise `a`."""
+    """Source that reads `b` where mask is True, otherwise `a`. mask: (B,*spatial), or (N,) for logits (N,C)."""
 
     def __init__(self, a: "Source", b: "Source", mask: Tensor) -> None:
         self.a, self.b, self.mask = a, b, mask.reshape(1 if mask.dim() == 1 else len(mask), -1)

@@ -6,12 +6,15 @@ gathered, recomputed by the general algorithm and written back; if they are the 
 the whole chunk.
 
 The loss and its gradient (Eq. 7 and 8) have closed forms. Let Y be the positives, c the class with fractional
-membership f (continuous rule only), and e = exp(z) up to a factor per pixel. Then, with c in neither sum,
+membership f (continuous rule only), and e = exp(z) up to a factor per pixel. Then, excluding c from both sums,
 
     x = log( sum over Y of 1/e * (sum outside Y of e + (1 - f) e_c) + f / e_c * sum outside Y of e ),   L = softplus(x)
 
-The derivative with respect to z_j outside Y is e_j (sum of 1/e + f / e_c) / (1 + exp x), to z_i in Y
--1/e_i (sum of e + (1 - f) e_c) / (1 + exp x), to z_c ((1 - f) e_c sum of 1/e - f / e_c sum of e) / (1 + exp x).
+and the derivatives are the following, divided by 1 + exp x:
+
+    z_j outside Y:  e_j (sum over Y of 1/e + f / e_c)
+    z_i in Y:       -1/e_i (sum outside Y of e + (1 - f) e_c)
+    z_c:            (1 - f) e_c sum over Y of 1/e - f / e_c sum outside Y of e
 """
 
 from typing import NamedTuple
@@ -25,7 +28,7 @@ from fuzzyseg.losses.kernels import cpu_assignment
 from fuzzyseg.losses.kernels.cpu_assignment import Members, first_class, only_class
 
 MAX_PARTIAL = 0.6
-"""Fraction of pixels with K > 1 above which the whole chunk is computed for any K."""
+"""Fraction of pixels with K > 1 above which the general algorithm handles the whole chunk."""
 
 SMALLEST = 1e-26
 """Minimum exp(z - largest z) for which 1 / e and sums of products do not overflow fp32 for thousands of classes."""
@@ -224,7 +227,7 @@ def _combine(
     shift: Tensor | None,
     out: Tensor | None,
 ) -> Tensor:
-    """Compute loss and gradient from the terms of both sides.
+    """Compute the loss and its gradient from the terms of both sides.
 
     between (P,): e and 1 / e of the fractional class, each up to its side's factor; None if there is no such class.
     shift: the logarithm of the product of these factors; None means 0.

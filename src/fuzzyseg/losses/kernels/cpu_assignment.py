@@ -1,4 +1,4 @@
-"""Fuzzy positive set of each pixel of a chunk (C,P) on the CPU, by comparison with the probability at rank K.
+"""Fuzzy positive sets of a chunk of pixels (C,P) on the CPU, found by comparison with the probability at rank K.
 
 Rows are sorted by a sorting network, in which each comparator is a maximum and a minimum, without index tensors.
 Classes are positive if their probability is at least that at rank K; ties go to the lower class.
@@ -171,7 +171,7 @@ def sort_rows(values: Tensor, top: int) -> list[Tensor]:
 
 
 def two_largest(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the two largest values of each column of `values` (C,P), C >= 2; they are equal for ties."""
+    """Return the two largest values of each column of `values` (C,P), C >= 2; they are equal if tied."""
     half = values.shape[0] // 2
     high = torch.maximum(values[:half], values[half : 2 * half])
     low = torch.minimum(values[:half], values[half : 2 * half])

@@ -5,19 +5,19 @@ from predictions, pixel by pixel. The network learns to make predictions that lo
 unlabelled images. Where the discriminator accepts a prediction for an unlabelled image, the network also learns from
 its own most probable class (self-taught loss).
 
-FPL is native in the self-taught loss: teacher and student are the logits of the same forward pass, so K > 1 only where
-the network itself is undecided. The discriminator's mask does not depend on the largest probability and is kept. With
-K > 1 the loss does not sharpen the prediction among the positives, so keep the late start.
+FPL replaces the cross entropy in the self-taught loss: teacher and student are the logits of the same forward pass, so
+K > 1 only where the network itself is undecided. The discriminator's mask does not depend on the largest probability
+and is kept. With K > 1, the loss does not sharpen the prediction among the positives, so the late start should be kept.
 
-As in the authors' code, each step has one forward and one backward pass, and the gradients of both networks are taken
-at the same weights. The discriminator is frozen while the network learns through it, and sees detached predictions when
-it learns itself.
+As in the authors' code, each step has one forward and one backward pass, and the gradients of both networks are
+computed at the same weights. The discriminator is frozen while the network learns through it, and is itself trained on
+detached predictions.
 
-Unlike the authors' code, we exclude padding of unlabelled images from the losses, and train the other losses even in a
-step in which no pixel passes the mask. We train batch norm, which the authors freeze, and let the run's settings choose
-the network's optimiser (the authors use SGD with 2.5e-4, and ten times that for the head). Each process computes its
-own batch-norm statistics. With gradient accumulation, the self-taught loss is averaged over micro-batches regardless of
-how many pixels each selects.
+Unlike the authors' code, we exclude padding of unlabelled images from the losses, and apply the other losses even in
+steps in which no pixel passes the mask. We train batch norm, which the authors freeze, and train the network with the
+run's optimiser (the authors use SGD with a learning rate of 2.5e-4, and ten times that for the head). Each process
+computes its own batch-norm statistics. With gradient accumulation, the self-taught loss is averaged over micro-batches
+regardless of how many pixels each selects.
 """
 
 from collections.abc import Mapping

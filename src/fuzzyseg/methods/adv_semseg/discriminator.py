@@ -1,4 +1,4 @@
-"""Fully convolutional discriminator between label maps and predictions."""
+"""Fully convolutional discriminator that distinguishes label maps from predictions."""
 
 from itertools import pairwise
 

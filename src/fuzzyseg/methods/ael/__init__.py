@@ -12,11 +12,11 @@ The defaults are the paper's, except that labelled images also have a consistenc
 
 Unlike the authors' code, we exclude padding from the losses (the authors label it 0: `padding=zero`) and do not divide
 losses by the number of processes. Pasted classes and sampled pixels depend on the sample's seed, not on the number of
-processes. The confidence bank is updated after the step, over all processes and micro-batches, and starts as the mean
-of the values so far, like the teacher; the authors initialise it at random. Sampling lags the banks by 16 steps,
-because images are prefetched. We use all unlabelled images, where the authors load two and keep one, and scale the
-source images of copy-paste like all others, where they use scales of 0.1 to 2. Each process computes its own batch-norm
-statistics and dropout masks and, if used, OHEM's ranking and the scale of `loss.balance`.
+processes. The confidence bank is updated after the step, over all processes and micro-batches; like the teacher, it
+starts as a plain average of the values so far, whereas the authors initialise it randomly. Sampling lags the banks by
+16 steps, because images are prefetched. We use all unlabelled images, whereas the authors load two and keep one, and
+scale the source images of copy-paste like all others, whereas they use scales of 0.1 to 2. Each process computes its
+own batch-norm statistics and dropout masks and, if used, OHEM's ranking and the scale of `loss.balance`.
 """
 
 from collections.abc import Mapping
@@ -159,9 +159,9 @@ class AEL(Method):
         )
 
     def _mix_mask(self, t_a: Tensor, t_b: Tensor, a: Batch, b: Batch) -> Tensor:
-        """Return the adaptive CutMix mask (B,H,W) bool: a box around part of the partner's sampled class, or any box.
+        """Return the CutMix mask (B,H,W) bool: a box around part of the partner's sampled class, or a random box.
 
-        Also record which classes the images contain.
+        Also records which classes the images contain.
         """
         mask = box_masks(a.seed, a.size, boxes=1, area=(0.5, 0.5))
         if self.config.adaptive_mix:
@@ -186,7 +186,7 @@ class AEL(Method):
             total = weight.sum((1, 2), keepdim=True)
             weight = weight / torch.where(total > 0, total, 1)
         loss = result.loss
-        if self.keep:  # pixels below contribute 0 but stay in the denominator, as in the authors' code
+        if self.keep:  # as in the authors' code, pixels below the threshold contribute 0 but stay in the denominator
             loss = torch.where(result.confidence >= self.config.threshold, loss, 0)
         return masked_mean(loss, weight), {**result.stats, "sampled": local_mean(sampled.float(), valid)}
 
@@ -211,7 +211,7 @@ class AEL(Method):
     def draw_weights(self, stream: str) -> Tensor | None:
         """Return the partner's sampling weights: softmax(1 - confidence) over classes, uniform over a class's images.
 
-        A class without images uses all images.
+        For a class without images, the weights are uniform over all images.
         """
         if stream != "partner" or not self.config.adaptive_mix:
             return None

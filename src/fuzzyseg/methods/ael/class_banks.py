@@ -1,4 +1,4 @@
-"""AEL's banks: the confidence in each class, and the images that contain it. They are identical on every process.
+"""AEL's banks: the confidence in each class, and the images that contain it. The banks are identical on every process.
 
 H. Hu et al., NeurIPS 2021 (Eq. 4, 7).
 """
@@ -12,7 +12,7 @@ from fuzzyseg.ops import distributed
 def class_confidence(logits: Tensor, mask: Tensor) -> Tensor:
     """Return each class's probability, summed over its pixels, and its number of pixels: (2,C), fp32.
 
-    logits (B,C,H,W), without gradient; mask (B,H,W) int64, whose values that are not classes (255) are ignored.
+    logits (B,C,H,W), without gradient; mask (B,H,W) int64, in which values that are not classes (255) are ignored.
     """
     classes = logits.shape[1]
     with torch.no_grad():

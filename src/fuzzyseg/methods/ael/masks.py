@@ -7,7 +7,7 @@ from fuzzyseg.ops.sample_rng import uniform
 
 
 def class_masks(mask: Tensor, classes: Tensor) -> Tensor:
-    """Return masks (B,H,W) bool, True where a pixel of mask (B,H,W) int64 is in its image's `classes` (B,K).
+    """Return masks (B,H,W) bool, True where mask (B,H,W) int64 is one of the image's `classes` (B,K).
 
     G. Ghiasi et al., "Simple copy-paste is a strong data augmentation method for instance segmentation", CVPR 2021.
     """

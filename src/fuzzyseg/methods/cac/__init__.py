@@ -9,7 +9,7 @@ are positions whose fuzzy positives (Alg. 1 of Qiao et al., CVPR 2023) are disjo
 is the authors' rule.
 
 Unlike the authors' code, we compute InfoNCE as a log-sum-exp (the epsilon in their logarithm removes the gradient of
-the hardest positions) and use no padding as anchors or negatives. Crops use the run's scales instead of 0.8 to 2.
+the hardest positions) and exclude padding from anchors and negatives. Crops use the run's scales instead of 0.8 to 2.
 Negatives are all positions, as in both published settings, or a fixed number per image. `start` is a fraction of the
 run. To use a tenth of the learning rate for the encoder, set `optim.head_lr_factor=10`. Each process computes its own
 batch-norm statistics, separately for each crop.
@@ -35,7 +35,7 @@ _REASON = (
     "does not apply: this method trains no class scores on pseudo labels, which only select the negatives; to select "
     "them by FPL's sets, set method.fuzzy_negatives=true; otherwise omit --loss"
 )
-_COLOURS = WeakStrong(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_sigma=(0.1, 1.1))  # 5x5 at most
+_COLOURS = WeakStrong(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur_sigma=(0.1, 1.1))
 
 
 class CACConfig(MethodConfig):
@@ -122,7 +122,7 @@ class CAC(Method):
         self.bank.push(*(each.detach().flatten(0, 1) for each in both))
 
     def _pull(self, ours: _Cells, theirs: _Cells, place: Tensor, meets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of pulling `ours` towards `theirs`, and the mask of pulled positions. See `meeting_cells`."""
+        """Return the loss that pulls `ours` towards `theirs`, and a mask of pulled positions. See `meeting_cells`."""
         positive = theirs.features.detach().take_along_dim(place.unsqueeze(2), 1)
         confidence, shown = theirs.confidence.gather(1, place), theirs.valid.gather(1, place)
         surer = (confidence > self.config.confidence) & (ours.confidence < confidence)

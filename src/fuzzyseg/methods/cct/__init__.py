@@ -10,12 +10,12 @@ convolutions. Everything else follows the paper.
 
 Support for FPL is our addition: a pixel loss with the main decoder as teacher replaces each auxiliary squared error.
 
-Unlike the authors' code, we exclude padding from the losses. Our I-VAT uses a probe that fp32 resolves and keeps its
-nominal radius of 2 (theirs is 0.007). G-Cutout cuts every region that is large enough, even one with few corners.
-Auxiliary decoders are linear, where theirs end in a ReLU. As in their code, Con-Msk and Obj-Msk use class 0 if the data
-has no background class. We do not implement weak labels, the pair-wise loss (which they report but never train), the
-confidence mask (off by default) and decoders with PixelShuffle. Each process uses its own random numbers and computes
-its own batch-norm statistics.
+Unlike the authors' code, we exclude padding from the losses. Our I-VAT uses a probe that fp32 resolves, and its radius
+is the nominal 2 (theirs is 0.007). G-Cutout cuts every region that is large enough, even one with few corners.
+Auxiliary decoders are linear, whereas theirs end in a ReLU. As in their code, Con-Msk and Obj-Msk use class 0 if the
+data has no background class. We do not implement weak labels, the pair-wise loss (which they report but never train),
+the confidence mask (off by default) or decoders with PixelShuffle. Each process uses its own random numbers and
+computes its own batch-norm statistics.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ from fuzzyseg.ops.gradient import adversarial_direction, small_differences
 
 
 class CCTConfig(MethodConfig):
-    """Settings for CCT."""
+    """Settings of CCT."""
 
     unsupervised_weight: float | None = setting(None, "paper; ours", "lambda; None: 30, or 1 with a pixel loss.", ge=0)
     ramp_share: float = setting(0.1, "paper", "Fraction of the run over which lambda grows.", ge=0, le=1)
@@ -84,7 +84,7 @@ class CCT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss and lambda times the mean loss of the auxiliary against the main decoder."""
+        """Compute the supervised loss and lambda times the auxiliary decoders' mean loss against the main decoder."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         net, mask = self.student, labelled.mask

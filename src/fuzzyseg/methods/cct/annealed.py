@@ -1,4 +1,4 @@
-"""Annealed cross entropy, which excludes labelled pixels that are confidently correct, and fewer over time."""
+"""Annealed cross entropy, which excludes labelled pixels that are confidently correct, fewer of them over time."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Random perturbations of a feature map (B,D,h,w), from torch's global generator (Y. Ouali et al., CVPR 2020)."""
+"""Random perturbations of a feature map (B,D,h,w), using torch's global generator (Y. Ouali et al., CVPR 2020)."""
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ def regions(mask: Tensor, rounds: int = 12) -> Tensor:
 
     A region's label is 1 + its largest index y * W + x. Each round takes the maximum label of the neighbours, writes it
     to the position that the current label points to, and reads that position's label (pointer jumping), so labels
-    travel far in few rounds. A winding region that needs more than `rounds` rounds stays split.
+    spread far in few rounds. A winding region that needs more than `rounds` rounds stays split.
     """
     batch, height, width = mask.shape
     place = torch.arange(1, height * width + 1, device=mask.device).view(1, height, width)

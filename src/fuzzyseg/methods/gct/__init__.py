@@ -12,7 +12,7 @@ confidence mask, and the flaw correction are unchanged.
 The authors update the three networks in turn. We update all of them in one step with gradients at the same weights,
 with detached targets and a frozen critic. Unlike them, we exclude void and padding (they treat void as half wrong), set
 a map without flaws to 0 (theirs falls below 0), and update the detector's batch-norm statistics only in forward passes
-that train it. For crops up to 91 pixels the detector's output is a single value, so neither network learns from the
+that train it. For crops up to 91 pixels, the detector's output is a single value, so neither network learns from the
 other. Each process computes its own batch-norm statistics.
 """
 

@@ -1,10 +1,10 @@
 """PseudoSeg: Designing Pseudo Labels for Semantic Segmentation.
 
 Y. Zou, Z. Zhang, H. Zhang, C.-L. Li, X. Bian, J.-B. Huang, T. Pfister, ICLR 2021. An image classifier, trained on the
-classes in the labelled masks, localises each class with Grad-CAM; self-attention over the features refines the maps,
-and a layer calibrates them. They are brought to a common scale with the prediction for the weak view, fused with it and
-sharpened; the result is the soft label of the strong view, in which a square is hidden. FPL is native: it uses the
-sharpened label. Without sharpening (`temperature=1`), nearly all classes are positive.
+classes in the labelled masks, localises each class with Grad-CAM. Self-attention over the features refines the maps,
+and a layer calibrates them. The maps are brought to a common scale with the prediction for the weak view, fused with it
+and sharpened. The result is the soft label for the strong view, in which a square is hidden. With FPL, this label is
+the teacher. Without sharpening (`temperature=1`), nearly all classes are positive.
 
 Unlike the authors' code, we compute the scale per image (`normalise`), so that labels depend on other images only
 through batch norm, and exclude padding from attention (the authors also exclude the hidden square, although the weak

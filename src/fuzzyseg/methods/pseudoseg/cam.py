@@ -1,7 +1,7 @@
 """Class activation maps (R. Selvaraju et al., "Grad-CAM", ICCV 2017), and their attention, fusion and sharpening.
 
-Attention, fusion and sharpening follow Y. Zou et al., "PseudoSeg", ICLR 2021. Notation: K, the number of classes of the
-classifier; C, that of the network.
+Attention, fusion and sharpening follow Y. Zou et al., "PseudoSeg", ICLR 2021. Notation: K and C, the number of
+classes of the classifier and of the network.
 """
 
 from typing import Literal
@@ -25,7 +25,7 @@ def activation_maps(features: Tensor, weight: Tensor, present: Tensor) -> Tensor
 
 
 def attended(maps: Tensor, query: Tensor, key: Tensor, valid: Tensor) -> Tensor:
-    """Apply residual self-attention: add to each position the attention-weighted mean over all positions, (B,K,h,w).
+    """Apply residual self-attention, which adds an attention-weighted mean over all positions: (B,K,h,w).
 
     Position i attends to j with softmax over j of query_i . key_j / sqrt(d). Invalid positions are not attended to;
     they, and all positions of an image without valid ones, attend uniformly. maps (B,K,h,w); query, key (B,d,h,w);

@@ -1,16 +1,17 @@
 """Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labels (U2PL).
 
 Y. Wang, H. Wang, Y. Shen, J. Fei, W. Li, G. Jin, L. Wu, R. Zhao, X. Le, CVPR 2022. A mean teacher with CutMix. A
-decreasing fraction of pixels, those of high entropy, is excluded from the pseudo-label loss; these pixels become
-negatives of unlikely classes in a contrastive loss with a memory bank per class. FPL replaces the pseudo-label cross
-entropy.
+decreasing fraction of pixels, those with the highest entropy, is excluded from the pseudo-label loss; these pixels
+become negatives for unlikely classes in a contrastive loss with a memory bank per class. FPL replaces the pseudo-label
+cross entropy.
 
 Unlike in the authors' code, the anchors, the positive and the bank of a loss term always belong to the same class
-(theirs mixes up an index), a negative of class k has k in its window of ranks and another label, and one-hot labels
-stay with their image (theirs all go into the first). The head uses the decoder's features. Images are mixed
-individually, in boxes of log-uniform height. Percentiles in the contrastive loss are over feature-map positions.
-Padding is excluded. Moving prototypes, delta_n and U2PL with AEL are not implemented. Each process computes its own
-percentiles, lambda_u and prototypes, mixes its own images, and uses its own random numbers except for the boxes.
+(theirs mixes up an index), a negative for class k has k in its window of ranks and a different label, and one-hot
+labels stay with their image (theirs all go into the first). The head uses the decoder's features. Images are mixed
+individually, in boxes of log-uniform height. Percentiles in the contrastive loss are computed over feature-map
+positions. Padding is excluded. Moving prototypes, delta_n and U2PL with AEL are not implemented. Each process computes
+its own percentiles, lambda_u and prototypes, mixes its own images, and uses its own random numbers except for the
+boxes.
 """
 
 import math
@@ -37,7 +38,7 @@ from fuzzyseg.ops.resize import nearest_cells
 
 
 class U2PLConfig(MethodConfig):
-    """Settings of U2PL; fractions are of the run, where the authors count epochs (80 on VOC)."""
+    """Settings of U2PL. Durations are fractions of the run; the authors count epochs (80 on VOC)."""
 
     unsupervised_weight: float = setting(1.0, "authors' code", "Weight of the pseudo-label loss.", ge=0)
     confidence: Literal["keep", "drop"] = setting("keep", "paper", "drop: also train on pixels of high entropy (ours).")
@@ -85,7 +86,7 @@ class U2PL(Method):
         return self.teacher
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss, the pseudo-label loss on pixels of low entropy, and the contrastive loss."""
+        """Compute the supervised loss, the pseudo-label loss on low-entropy pixels, and the contrastive loss."""
         labelled, unlabelled, config = batch["labelled"], batch["unlabelled"], self.config
         assert labelled.mask is not None
         started = progress.step >= int(config.start * progress.total)
@@ -120,7 +121,7 @@ class U2PL(Method):
         return Step({**losses, "contrast": config.contrast_weight * contrast}, term.stats)
 
     def _contrast(self, ours: Stages, theirs: Stages, label: Tensor, entropy: Tensor, share: float) -> Tensor:
-        """Push keys to the banks and return the contrastive loss averaged over classes.
+        """Push keys to the bank and return the contrastive loss averaged over classes.
 
         label (B,h,w), labelled images first; entropy (B_u,h,w).
         """
@@ -139,7 +140,7 @@ class U2PL(Method):
         return mean_of_classes(loss.view(-1, config.anchors), parts, self.bank.filled)
 
     def after_step(self, progress: Progress) -> None:
-        """Copy the student's weights at first, then update by EMA; buffers are copied only before `start`."""
+        """Copy the student's weights at first, then update the teacher by EMA; copy buffers only before `start`."""
         start, copying = (int(s * progress.total) for s in (self.config.start, self.config.copy_share))
         since = progress.step - start
         decay = 0.0 if since + 1 < copying else warm_decay(max(since, 0), self.config.decay)

@@ -56,7 +56,7 @@ class ClassBank(nn.Module):
         for c, size in enumerate(self.sizes):
             limit = min(size, len(keys))
             ahead = torch.arange(limit, device=keys.device)
-            # Key for each row from here on, or -1 to keep the row; keys that are not written share an extra entry.
+            # For each row from the next position on: index of its key, or -1 if none. Other keys share an extra entry.
             step = place[:, c] - surplus[c]
             step = torch.where(members[:, c] & (step >= 0), step, limit)
             source = torch.full((limit + 1,), -1, device=keys.device).scatter_(0, step, number)[:limit]

@@ -18,9 +18,9 @@ def entropy_of(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class Parts(NamedTuple):
-    """Masks (N,C) bool of the N positions by class.
+    """Masks (N,C) bool, one row per position.
 
-    present: reliable positions of the class. anchor: positions to be trained. key: negatives of the class.
+    present: reliable positions of the class. anchor: anchors of the class. key: negatives for the class.
     """
 
     present: Tensor
@@ -34,10 +34,10 @@ def contrast_parts(
 ) -> Parts:
     """Assign roles to N feature-map positions, of which the last M belong to unlabelled images.
 
-    p (N,C): the teacher's probabilities. label (N,): class or 255. entropy (M,): of the unlabelled positions. Reliable
+    p (N,C): the teacher's probabilities. label (N,): class or 255. entropy (M,): unlabelled positions only. Reliable
     positions have the lowest `share` of entropies and unreliable ones the highest; labelled positions are both. Anchors
     are reliable positions whose class has a probability above `confidence`. An unreliable unlabelled position is a
-    negative of the classes whose rank (0: most probable) is in [ranks[0], ranks[1]); a labelled one is a negative of
+    negative for the classes whose rank (0: most probable) is in [ranks[0], ranks[1]); a labelled one is a negative for
     the classes other than its own with a rank below ranks[0]. If there are too few classes for the window, it starts at
     the last rank. Raises ValueError for an empty window.
     """

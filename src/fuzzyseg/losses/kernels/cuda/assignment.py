@@ -1,25 +1,26 @@
 """Device functions that read logits and compute the fuzzy set of each pixel of a block.
 
-A program handles one block of pixels, one per lane, and loops over the classes in as many passes as needed; rows that
-were read before are in the L1 cache. Only the block is padded to a power of two.
+A program handles one block of pixels, one per lane, and loops over the classes in as many passes as needed; after the
+first, rows come from the L1 cache. Only the block is padded to a power of two.
 
-Classes are ranked by logit, ties by index, the lower first, so that rounded probabilities do not affect the order. A
-set is represented by the first class outside it, (value, index) at rank K + 1. Each pass over the classes finds the
-next class downwards or upwards; the loop ends when no lane needs another. If more than half of the classes are known to
-be in the set, the classes outside it are removed from the lowest rank upwards instead.
+Classes are ranked by logit, and ties by index (lower first), so that rounded probabilities do not affect the order. A
+set is represented by the first class outside it, (value, index) at rank K + 1. Each pass over the classes moves one
+rank down or up; the loop ends when no lane needs another pass. If more than half of the classes are known to be in the
+set, the classes outside it are removed instead, starting with the least probable.
 """
 
 import triton
 import triton.language as tl
 
 FEW: tl.constexpr = tl.constexpr(32)
-"""Number of classes up to which the compiler unrolls a loop by itself. For more, loops are unrolled explicitly, since
-one load in flight per warp does not saturate memory, except for upsampled logits, which are few and in the cache."""
+"""Number of classes up to which the compiler unrolls loops by itself. Loops over more classes are unrolled explicitly,
+since one load in flight per warp does not saturate memory. Upsampled logits do not need this: they are few and cached.
+"""
 
 
 @triton.jit
 def log1p(x):
-    """Compute log(1 + x) for x >= 0, accurate for small x (W. Kahan): Triton has no log1p."""
+    """Compute log(1 + x) for x >= 0, accurately for small x (W. Kahan's method); Triton has no log1p."""
     above = 1.0 + x
     step = above - 1.0
     return tl.where(step == 0, x, tl.log(above) * (x / tl.where(step == 0, 1.0, step)))
@@ -137,9 +138,9 @@ def take_away(
     k, total, v, i, many, top, p1, threshold, p00, p01, p10, p11, py, px, step, inside,
     C: tl.constexpr, CAP: tl.constexpr, OFFICIAL: tl.constexpr, RAISED: tl.constexpr,
 ):  # fmt: skip
-    """Return K, the sum of the first K probabilities, and rank K + 1 in the lanes `many`.
+    """Update K, the sum of the first K probabilities, and (value, class) at rank K + 1 in the lanes `many`.
 
-    Removes the least probable class, then further ones while the remaining sum exceeds T.
+    Removes the least probable class, then further ones while the remaining sum exceeds T or K exceeds CAP.
     """
     low = tl.full(k.shape, float("-inf"), tl.float32)
     at = tl.full(k.shape, C, tl.int32)
@@ -202,9 +203,9 @@ def extends(k, total, p, threshold, CAP: tl.constexpr, RULE: tl.constexpr, FIXED
 
 @triton.jit
 def weight_of(inside, q, k, a, WEIGHT: tl.constexpr, OFFICIAL: tl.constexpr):
-    """Compute Eq. 11 or 16 from the sum over positives, the largest negative and K (`fuzzyseg.losses.fpl.weight`)."""
+    """Compute Eq. 11 or 16 as in `FPLOptions.weight_of`."""
     m = (inside + q) / (k + 1.0) if OFFICIAL else inside / k
-    gap = tl.where(m < q, 0.0, m - q)  # keeps a NaN
+    gap = tl.where(m < q, 0.0, m - q)  # propagates NaN
     if WEIGHT == "concave":
         weight = log1p(a * gap) / log1p(a * m)
     elif WEIGHT == "linear":

@@ -22,7 +22,7 @@ def backward_kernel(
     z_ptr, state_ptr, upstream_ptr, grad_ptr, pixels, plane, z_image, z_class, z_pixel, g_image, g_class, g_pixel,
     C: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, CONTINUOUS: tl.constexpr, MAP: tl.constexpr,
 ):  # fmt: skip
-    """Compute the gradient of one block of pixels of an image. upstream: a map, or one number for all pixels.
+    """Compute the gradient for one block of pixels of an image. upstream: a map, or one number for all pixels.
 
     Handles ROWS classes at a time, a power of two up to 32, so that several loads are in flight.
     """
@@ -60,7 +60,7 @@ def backward_kernel(
 
 @triton.jit
 def first_reached(n, inverse, ALIGNED: tl.constexpr):
-    """Return a lower bound, one or two too low, on the first new point that depends on old point n."""
+    """Return a lower bound (too low by one or two) on the first new point that depends on old point n."""
     if ALIGNED:
         first = (n - 1).to(tl.float32) * inverse
     else:
@@ -70,7 +70,7 @@ def first_reached(n, inverse, ALIGNED: tl.constexpr):
 
 @triton.jit
 def after_last_reached(n, old, new, inverse, ALIGNED: tl.constexpr):
-    """Return an upper bound, a few too high, on the end of the new points that depend on old point n."""
+    """Return an upper bound (too high by a few) on the end of the range of new points that depend on old point n."""
     if ALIGNED:
         last = ((n + 1).to(tl.float32) * inverse).to(tl.int32) + 3
     else:
@@ -118,9 +118,9 @@ def lower_kernel(
 ):  # fmt: skip
     """Compute the gradient of USED neighbouring low-resolution logits in one row, for all classes.
 
-    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order without atomics, and is hence
-    deterministic. Sums along y within the lanes of the columns, and along x by a product with the interpolation
-    weights. upstream: a number, times a map if MAP.
+    Gathers over the pixels that depend on them, at most COLUMNS columns, in a fixed order and without atomics, so the
+    result is deterministic. Each lane sums one column along y; a product with the interpolation weights sums along x.
+    The incoming gradient is a number, multiplied by a map if MAP.
     """
     y_old, image = tl.program_id(1), tl.program_id(2).to(tl.int64)
     leftmost = tl.program_id(0) * USED

@@ -66,7 +66,7 @@ def write_found(
     C: tl.constexpr, BINS: tl.constexpr, HARD: tl.constexpr, WEIGHTED: tl.constexpr, LOSS: tl.constexpr,
     MAPS: tl.constexpr, COUNTS: tl.constexpr,
 ):  # fmt: skip
-    """Write the maps, and this program's rows of sums, label counts and K counts (see `finish_kernel`)."""
+    """Write the maps, and this program's row of sums, label counts and K counts (see `finish_kernel`)."""
     if LOSS:
         tl.store(loss_ptr + at, loss, mask=inside)
     if MAPS:
@@ -173,7 +173,7 @@ def mean_over(total_ptr):
 
 @triton.jit
 def column(ptr, rows, width, BLOCK: tl.constexpr):
-    """Sum a table column of `rows` entries in fp64 and in a fixed order."""
+    """Sum a table column of `rows` entries in fp64, in a fixed order."""
     total = tl.zeros((BLOCK,), tl.float64)
     for start in range(0, rows, BLOCK):
         row = start + tl.arange(0, BLOCK)
@@ -188,7 +188,7 @@ def finish_kernel(
 ):  # fmt: skip
     """Reduce the tables: programs 0 to 4 reduce the sums, the next C the label counts, the last C - 1 the K counts.
 
-    The sums are valid, loss, weight, confidence and cross entropy on the label; the last four are weighted by
+    The sums are those of valid, loss, weight, confidence and cross entropy on the label; the last four are weighted by
     valid. Program 0 also computes the mean.
     """
     n = tl.program_id(0)

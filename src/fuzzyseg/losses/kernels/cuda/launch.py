@@ -1,10 +1,10 @@
-"""Triton kernels for the losses `fuzzy` and `hard` on CUDA: the only tensor of the logits' size is their gradient.
+"""Triton implementation of the losses `fuzzy` and `hard`; the only tensor of the logits' size is their gradient.
 
 For a mean, the forward kernel writes the gradient, which is scaled afterwards if the incoming gradient is not 1. For a
-map, the backward kernel reads the student's logits and a state of 16 bytes and C bits per pixel. Resized logits are
+map, the backward kernel reads the student's logits and a state of 16 bytes plus C bits per pixel. Resized logits are
 interpolated on the fly, and only the side of `Mixed` logits that the mask selects is read. The gradient of resized
-logits is gathered by one program per group of low-resolution logits, without atomics (and hence deterministically) or
-full-resolution tensors.
+logits is gathered by one program per group of low-resolution logits, without atomics (so it is deterministic) and
+without full-resolution tensors.
 
 TRITON_INTERPRET=1 runs the kernels on the CPU, slowly.
 """
@@ -25,7 +25,7 @@ from fuzzyseg.losses.kernels.cuda.backward import backward_kernel, lower_kernel,
 from fuzzyseg.losses.kernels.cuda.forward import finish_kernel, forward_kernel
 
 NARROW, WIDE, WARPS = 256, 128, 4
-"""Pixels per program for up to 32 classes, pixels for more classes, and warps; a block should stay in the L1 cache."""
+"""Pixels per program for up to 32 classes and for more, and warps per program; a block should fit in the L1 cache."""
 
 ROWS = 8
 """Classes per iteration of the backward kernel."""
@@ -111,7 +111,7 @@ def backward(inputs: LossInputs, state: Tensor, upstream: Tensor) -> Tensor:
             upstream, weights = upstream / torch.where(total > 0, total, 1.0), valid
     elif any(upstream.stride()):
         weights, upstream = upstream.contiguous(), upstream.new_ones(())
-    else:  # an expanded number
+    else:  # an expanded scalar
         upstream = upstream.as_strided((), ())
     classes, continuous = student.shape[1], _continuous(inputs)
     with _device_of(student):
@@ -158,7 +158,7 @@ def _device_of(tensor: Tensor) -> AbstractContextManager[object]:
 
 
 def _side(logits: Tensor, inputs: LossInputs, *, raised: bool) -> tuple[Tensor, Numbers]:
-    """Return the logits and the numbers needed to read them: strides, size, and size ratios to the loss."""
+    """Return the logits and the numbers needed to read them: strides, size, and scale relative to the loss."""
     if not raised:
         view = flat(logits)
         return view, (view.stride(0), view.stride(1), 0, view.stride(2), 1, 1, 1.0, 1.0)

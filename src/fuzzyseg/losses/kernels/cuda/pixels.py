@@ -21,7 +21,7 @@ from fuzzyseg.losses.kernels.cuda.assignment import (
 
 @triton.jit
 def is_positive(c, label, v, i, p00, p01, p10, p11, py, px, step, inside, HARD: tl.constexpr, RAISED: tl.constexpr):
-    """Return whether class c ranks before K + 1, (v, i); for the hard loss, whether it is the label."""
+    """Return whether class c ranks above (v, i), which is at rank K + 1; for the hard loss, whether it is the label."""
     if HARD:
         positive = label == c
     else:
@@ -36,7 +36,7 @@ def teacher_side(
     C: tl.constexpr, BLOCK: tl.constexpr, RAISED: tl.constexpr, HARD: tl.constexpr, WEIGHT: tl.constexpr,
     CAP: tl.constexpr, RULE: tl.constexpr, FIXED: tl.constexpr, OFFICIAL: tl.constexpr,
 ):  # fmt: skip
-    """Return K, rank K + 1's membership and (value, class), the label and its probability, and the weight."""
+    """Return K; the membership, value and class at rank K + 1; the label and its probability; and the weight."""
     v1, label, v, i = two_largest(p00, p01, p10, p11, py, px, step, inside, C, BLOCK, RAISED)
     label = tl.minimum(label, C - 1)  # out of range if all classes are NaN
     p1 = 1.0 / sum_of_exponentials(v1, p00, p01, p10, p11, py, px, step, inside, C, RAISED)
@@ -85,7 +85,7 @@ def student_side(
             high = tl.maximum(high, z)
     upper = tl.zeros(v.shape, tl.float32)
     lower = tl.zeros(v.shape, tl.float32)
-    if CONTINUOUS:  # class i is positive with weight `fraction` and negative with the rest
+    if CONTINUOUS:  # class i is positive with weight `fraction` and negative with weight 1 - fraction
         z_class = read(z00, z01, z10, z11, zy, zx, i * z_step, inside & (i < C), RAISED_Z)
         top = tl.maximum(top, tl.where(fraction > 0, -z_class, float("-inf")))
         low = tl.maximum(low, tl.where(fraction < 1, z_class, float("-inf")))
@@ -114,7 +114,7 @@ def student_side(
 def loss_of(top, low, ups, downs, upper, lower):
     """Return Eq. 7 and the factors of its derivatives for a negative, a positive and the fractional class."""
     product = ups * (downs + lower) + upper * downs
-    product = tl.where(product < 1.2e-38, 1.2e-38, product)  # keeps a NaN
+    product = tl.where(product < 1.2e-38, 1.2e-38, product)  # propagates NaN
     x = top + low + tl.log(product)
     loss = tl.where(x > 0, x, 0.0) + log1p(tl.exp(-tl.abs(x)))
     part = 1.0 / (1.0 + tl.exp(-x)) / product
@@ -144,7 +144,7 @@ def write_state(
     place, plane, top, low, push, lift, middle, label, v, i, t00, t01, t10, t11, ty, tx, t_step, inside,
     C: tl.constexpr, HARD: tl.constexpr, CONTINUOUS: tl.constexpr, FOLDED: tl.constexpr, RAISED_T: tl.constexpr,
 ):  # fmt: skip
-    """Write the backward pass's state as 32-bit words in planes (`backward`)."""
+    """Write the backward pass's state as 32-bit words in planes (see `backward`)."""
     if FOLDED:
         tl.store(place, (top - tl.log(lift)).to(tl.int32, bitcast=True), mask=inside)
         tl.store(place + plane, (low - tl.log(push)).to(tl.int32, bitcast=True), mask=inside)
