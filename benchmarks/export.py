@@ -84,7 +84,7 @@ def main() -> None:
     setting = {"steps": given.steps, "threads": given.threads}
     known = json.loads(given.out.read_text()) if given.out and given.out.exists() else {}
     rows: dict[str, Any] = known if setting.items() <= known.items() else {}
-    print("| network | equal labels | largest difference of logits | sizes | torch, ms | onnxruntime, ms |")
+    print("| network | identical labels | largest difference of logits | sizes | torch, ms | onnxruntime, ms |")
     print("|---|---|---|---|---|---|")
     for name in NETWORKS:
         row = rows[name] = rows.get(name) or measure(name, given)

@@ -36,10 +36,10 @@ class DataConfig(Section):
     labelled: str | None = None
     """Labelled images: count, fraction (1/8), list file, or every:N (each Nth by name); None: all."""
     split_seed: int | None = Field(None, ge=0)
-    """Seed of the selection of labelled images and of held-out images; None: `seed`."""
+    """Random seed for selecting labelled and held-out images; None: `seed`."""
     policy: Literal["cover", "random"] = "cover"
-    """How labelled images are selected, given a count or fraction. cover: such that every class occurs, rarest classes
-    first (reads the masks once); random: at random (reads no masks)."""
+    """How labelled images are selected, given a count or fraction. cover: include every class, rarest classes first
+    (reads the masks once); random: at random (reads no masks)."""
     val: str | None = None
     """Validation: fraction (0.2), count, list file (or split.json of a run), folder name (val, test), fold:K/N (the Kth
     of N folds of the labelled images) or none; None: the folder val, else a fifth of the images with masks."""
@@ -58,9 +58,9 @@ class DataConfig(Section):
     std: list[PositiveFloat] | None = None
     """Per-channel standard deviation; None: that of the pretrained weights, or measured if not plain RGB."""
     low: list[float] | None = None
-    """Per-channel value that is mapped to 0, for images not of 8 or 16 bits; None: measured."""
+    """Per-channel value that is mapped to 0, for images that are not 8- or 16-bit; None: measured."""
     high: list[float] | None = None
-    """Per-channel value that is mapped to 1, for images not of 8 or 16 bits; None: measured."""
+    """Per-channel value that is mapped to 1, for images that are not 8- or 16-bit; None: measured."""
     max_megapixels: int | None = Field(None, ge=1)
     """Size of the largest image that is decoded whole, in millions of pixels: larger TIFF and NumPy files are read in
     windows, other files are rejected. None: 89."""

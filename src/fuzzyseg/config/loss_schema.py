@@ -73,7 +73,7 @@ class LossConfig(Section):
         | Annotated[str, Field(title="conformal:COVERAGE")]
     ) = Field(0.9, json_schema_extra=PAPER)
     """T of Alg. 1; a larger T makes more classes positive. Or a policy, configured by the settings of the same name:
-    auto (by Table 5: the fewer labels, the larger), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets
+    auto (Table 5: larger with fewer labels), schedule, adaptive (A-FPL), calibrated, or conformal:0.9 for sets
     that contain the true label with that probability."""
     auto: Literal["share", "count"] = "share"
     """For loss.threshold=auto: use the fraction of labelled images (share), or their number (count)."""
@@ -86,7 +86,7 @@ class LossConfig(Section):
     linear and convex (Eq. 16), convex1 (two releases of the code: (m - q) / (m + q) with the positives' mean m), or
     none: every weight is 1."""
     a: float = Field(50.0, gt=0, json_schema_extra=PAPER)
-    """A of Eq. 11, for the weight concave: a larger value gives a stronger curvature."""
+    """A of Eq. 11, for loss.weight=concave; a larger value increases the curvature."""
     k_cap: int | None = Field(None, ge=1, json_schema_extra=PAPER)
     """Largest K, the number of positive classes of a pixel; None: all classes but one (official: 3)."""
     rule: Literal["n-1", "n", "continuous"] | int = Field("n-1", json_schema_extra=PAPER)
@@ -95,10 +95,10 @@ class LossConfig(Section):
     variant: Literal["paper", "official"] = "paper"
     """The loss of the paper, or that of the authors' published code (official)."""
     balance: bool = Field(False, json_schema_extra={"source": "ours"})
-    """Scale the loss at each step to the value that hard labels give on the same pixels. With the loss hard, as a
-    control: scale it by the factor that fuzzy would have."""
+    """Scale the loss at each step to the value that hard labels give on the same pixels. With loss.name=hard,
+    use the factor that fuzzy would have (a control experiment)."""
     confidence: float = Field(0.95, ge=0, le=1)
-    """For the loss thresholded: minimum confidence of the teacher at a pixel that is used."""
+    """For loss.name=thresholded: minimum teacher confidence for a pixel to be used."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Settings of a loss from outside the package (loss.options.gamma=2)."""
 

@@ -21,8 +21,8 @@ HOW = (
     "of `fuzzyseg train`, if any (`--labelled 46`), or by dotted name, `data.cache=disk`; later ones in this order "
     "override earlier ones. `fuzzyseg.train` takes the sections as dictionaries. `KEY=null` or `KEY=` sets `null`, "
     "where allowed. Lists are written `[a,b]`, quoted if the shell expands brackets; lists of files, folders or bands "
-    "also as `a,b`. `HxW` is height x width in pixels, or one number for both. Source tells where a default comes "
-    "from. `fuzzyseg settings` prints this as text, `fuzzyseg settings data` one section."
+    "also as `a,b`. `HxW` is height x width in pixels, or one number for both. Source is the origin of a default. "
+    "`fuzzyseg settings` prints this as text, `fuzzyseg settings data` one section."
 )
 """Introduction to docs/settings.md."""
 

@@ -25,8 +25,8 @@ class NetworkConfig(OpenSection):
     """Recompute the encoder's activations in the backward pass: less memory, slower steps, equal results. For timm
     encoders without batch norm, such as ViTs."""
     output_stride: Literal[8, 16] | None = None
-    """Ratio of the image size to the size of the encoder's last features; None: the architecture's default. It is an
-    error if the encoder does not support it."""
+    """Ratio of the image size to the size of the encoder's last features; None: the architecture's default. An
+    unsupported value raises an error."""
 
 
 class MethodChoice(OpenSection):
@@ -89,7 +89,7 @@ class TrainConfig(Section):
     """Device: cpu, cuda, cuda:N, mps, or auto: cuda or mps if available, else cpu."""
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """CPU threads; auto: on a CPU the fastest number, measured before the first step unless OMP_NUM_THREADS is set, and
-    kept when the run is resumed. Results of different numbers agree within rounding."""
+    kept when the run is resumed. Results with different numbers agree within rounding."""
     sync_batch_norm: bool = False
     """Compute batch-norm statistics over all processes (GPUs only)."""
     sharding: Literal["none", "fsdp"] = "none"
@@ -158,7 +158,7 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     track: TrackConfig = Field(default_factory=TrackConfig)
     seed: int = Field(0, ge=0)
-    """Seed of all random numbers: order, crops, colours, initial weights."""
+    """Random seed for image order, crops, colour jitter and initial weights."""
     init: Texts = None
     """Initial weights: a file or a run for each network that the method trains."""
     out: str | None = None

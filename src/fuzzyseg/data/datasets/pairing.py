@@ -171,6 +171,6 @@ def suggest_image(mask: Path, files: Files) -> str:
     stems = sorted({item.image.stem for items in files.splits.values() for item in items})
     for stem in stems:
         if stem.casefold() == mask.stem.casefold() and stem != mask.stem:
-            return f" The image {stem!r} differs from it in upper and lower case only."
+            return f" The image {stem!r} differs from it only in case."
     text = nearest(mask.stem, stems)
     return text if text.startswith(" Did") else ""

@@ -28,9 +28,9 @@ ACCELERATOR = 1 << 24
 class LossInputs:
     """Validated inputs of a kernel; a kernel records no graph.
 
-    student (B,C,*spatial); teacher, likewise, or the first of two mixed images: then `other` is the second, used where
-    `mask` (B,*size) is True. size: spatial size of the loss; logits of a different size (four axes only) are
-    interpolated bilinearly, using `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
+    student, teacher: logits (B,C,*spatial). other: logits of a second image, which replace the teacher's where `mask`
+    (B,*size) is True. size: spatial size of the loss; logits of a different size (four axes only) are interpolated
+    bilinearly, using `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
     weights, or None. threshold: 0-dim or (B,*size). options: None for cross entropy on the teacher's top class. mean:
     compute the mean over valid pixels instead of the map, which is not multiplied by valid. The last four request
     further outputs.
@@ -71,9 +71,9 @@ class LossInputs:
 class LossOutputs:
     """Outputs of a kernel; tensors that were not requested are empty.
 
-    loss: 0-dim, or (B,*spatial). grad: shaped like the student's logits: the gradient of the mean, or of each pixel's
-    loss with respect to that pixel's logits, to be multiplied by the incoming gradient (for resized logits summed over
-    pixels times valid); empty if `state` contains the input of a backward kernel. sums (5,) fp64, over pixels times
+    loss: 0-dim, or (B,*spatial). grad: gradient of the mean, or of each pixel's loss with respect to that pixel's
+    logits, which the incoming gradient multiplies; shaped like the student's logits. For resized logits, it is summed
+    over pixels times valid. Empty if `state` contains the input of a backward kernel. sums (5,) fp64, over pixels times
     valid: valid, loss, weight, confidence, cross entropy on the label. k_counts (C-1,) and label_counts (C,) fp64. k,
     label int64, weight, confidence: maps (B,*spatial).
     """
