@@ -20,7 +20,7 @@ from fuzzyseg.run.memory import free_bytes
 
 SMALL = 2**14
 """Upper bound on the bytes per pixel and network; if this much memory is free, nothing is measured."""
-MARGIN = 1.1
+MARGIN = 1.15
 """Safety factor for memory that is not counted; measured as 1.08 to 1.14 for four methods and networks."""
 GB = 1e9
 
