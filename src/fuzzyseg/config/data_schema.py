@@ -54,9 +54,9 @@ class DataConfig(Section):
     scores: str | None = None
     """Folder of a teacher's predictions for the unlabelled images (method distill); `fuzzyseg distill` writes it."""
     mean: list[float] | None = None
-    """Per-channel mean of the input in [0, 1]; None: that of the pretrained weights, or measured if not plain RGB."""
+    """Per-channel mean of the input in [0, 1]; None: as for the pretrained weights, or measured if not plain RGB."""
     std: list[PositiveFloat] | None = None
-    """Per-channel standard deviation; None: that of the pretrained weights, or measured if not plain RGB."""
+    """Per-channel standard deviation; None: as for the pretrained weights, or measured if not plain RGB."""
     low: list[float] | None = None
     """Per-channel value that is mapped to 0, for images that are not 8- or 16-bit; None: measured."""
     high: list[float] | None = None

@@ -73,7 +73,7 @@ class Plan(Section):
         return self
 
     def setting(self, arm: str | None, reading: str | None) -> dict[str, Any]:
-        """Return the base and reading settings of the plan, overridden by those of `arm`, if given."""
+        """Return the plan's settings from `base` and, if given, `readings[reading]`, overridden by the arm's own."""
         spec, key = self.arms.get(arm or "", {}), reading or ""
         layers = [self.base, self.readings.get(key, {}), spec.get("base", {}), spec.get("readings", {}).get(key, {})]
         return reduce(merge, layers, {})

@@ -129,7 +129,7 @@ class EvaluateConfig(Section):
     mode: Literal["whole", "sliding"] = "whole"
     """Predict the whole image at once (whole), or average the predictions of overlapping windows (sliding)."""
     window: OptionalSize = None
-    """HxW of the sliding window; None: that of the training crops."""
+    """HxW of the sliding window; None: the size of the training crops."""
     scales: list[PositiveFloat] = Field([1.0], min_length=1)
     """Scales of the image whose predictions are averaged."""
     flip: bool = False

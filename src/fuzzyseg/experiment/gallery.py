@@ -96,7 +96,10 @@ def _chosen(total: int, count: int) -> list[int]:
 
 
 def reliability(items: Sequence[Item], maps: Maps, total: Diagnosis | None = None) -> dict[str, Any]:
-    """Return reliability and coverage of the fuzzy sets by K. total: diagnosis of the items, measured if None."""
+    """Return the reliability and coverage of the fuzzy sets for each K.
+
+    total: diagnosis of the items; default: measured on at most `MAX_MEASURED` of them.
+    """
     every = 1 if total is not None else -(-len(items) // MAX_MEASURED)
     total = total or diagnosis_of(items[::every], maps)
     return {**({} if total is None else total.numbers()), "images": len(items[::every])}

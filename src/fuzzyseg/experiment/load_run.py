@@ -164,7 +164,7 @@ def predict(
 ) -> tuple[list[Path], list[DataError]]:
     """Segment image files. Returns the files written and one error for each image that could not be predicted.
 
-    Under torchrun, the images are split across the processes. The outputs k and sets use the run's T and loss
+    Under torchrun, the images are split across the processes. The outputs `k` and `sets` use the run's T and loss
     options. max_megapixels: largest image to decode whole. Default: the run's setting. device, network, progress: as in
     `evaluate`. ray: number of Ray workers. write, options: as in `fuzzyseg.inference.predict_files`.
     """

@@ -75,7 +75,7 @@ def train(
 
     Args:
         config: a `Config`, or a mapping of settings, nested or with dotted keys (`{"train.crop": 256}`).
-        network: factory that returns a newly initialised module at each call. The module needs an attribute `encoder`
+        network: factory that returns a newly initialised module at each call. The module needs an `encoder` attribute
             and maps images (B,Cin,H,W) to logits (B,C,h,w) at any stride.
         method: a name, or a subclass of `fuzzyseg.methods.Method`, which is configured by the section `method`.
         loss: a name, or a pseudo-label loss with the signature of `fuzzyseg.losses.pseudo_label`. If it has a parameter

@@ -77,7 +77,7 @@ class _Worker:
         self.prediction, self.limit = replace(prediction, predictor=predictor), max_megapixels
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Predict an image. All rows have values of the same types; `errno` is that of an OSError, or 0."""
+        """Predict an image. All rows have values of the same types; `errno` is an OSError's number, or 0."""
         about = {"file": row["file"], "outputs": [], "pixels": [0] * (VOID + 1), "error": "", "errno": 0, "path": ""}
         try:
             with pixel_limit(self.limit):

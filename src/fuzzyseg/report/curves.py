@@ -44,7 +44,7 @@ class Chart:
     _range: tuple[float, float, float, float] = field(default=(0, 1, 0, 1), init=False)
 
     def shapes(self) -> dict[str, Any]:
-        """Return the template values of the chart."""
+        """Return the values for the chart's template, and thin the series."""
         max_points = max(20, min(MAX_POINTS, 6 * MAX_POINTS // len(self.series)))  # keeps the page below 10 MB
         for each in self.series:
             each.points = thinned(each.points, max_points)

@@ -39,7 +39,7 @@ CELL_BYTES = 120
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str | None = None) -> Path:
-    """Write the report on run folders, sweep folders and folders of sweep rows. Raises RunFolderError."""
+    """Write a report on run folders, sweep folders and folders of sweep rows. Raises RunFolderError."""
     named = list(dict.fromkeys(path.resolve() for path in paths))
     sweeps = {path: rows for path in named if (rows := rows_of(path))}
     folders = [path for path in named if path not in sweeps]

@@ -1,4 +1,4 @@
-"""Inspection of single image and mask files, decoded as in training."""
+"""Inspection of individual image and mask files, decoded as in training."""
 
 import hashlib
 from collections.abc import Iterable

@@ -13,9 +13,9 @@ from fuzzyseg.data.sample import Size
 
 @dataclass(frozen=True)
 class ClassShare:
-    """Number of pixels of a class and of masks that contain it.
+    """Pixel count of a class, and the number of masks that contain it.
 
-    Fields with the prefix `held_` count validation and test masks, the others training masks.
+    `held_*` fields cover the validation and test masks; the others cover the training masks.
     """
 
     name: str

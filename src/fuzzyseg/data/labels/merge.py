@@ -1,4 +1,4 @@
-"""Keys `merge` and `ignore` of `dataset.yaml`, which merge classes or make them void."""
+"""The `merge` and `ignore` keys of `dataset.yaml`, which merge classes or make them void."""
 
 from fuzzyseg.data.dataset_yaml import FILE, Description
 from fuzzyseg.data.labels.decode import remap_classes

@@ -1,4 +1,4 @@
-"""Export of a trained model for use without fuzzyseg, and its verification against PyTorch."""
+"""Export of a trained model for use without fuzzyseg, and verification of the result against PyTorch."""
 
 from fuzzyseg.inference.export.export_model import export_model
 from fuzzyseg.inference.export.formats import FORMATS

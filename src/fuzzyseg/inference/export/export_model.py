@@ -47,8 +47,9 @@ def export_model(
     """Export a model to the folder `out`, and return its agreement with PyTorch on `items` (no masks needed).
 
     form: a key of `FORMATS`. static: fixed (H, W) of the input; see `fixed_size`. tolerance: maximum fraction of labels
-    that may differ. Raises DataError if the model cannot be exported to this format, a package is missing, or `out` is
-    not an earlier export; ExportError if a larger fraction differs. After an error, `out` is unchanged.
+    that may differ. Raises DataError if the model cannot be exported to this format, a package is missing, `items` is
+    empty, or `out` contains something other than an earlier export; ExportError if more labels than `tolerance` differ.
+    After an error, `out` is unchanged.
     """
     if out.exists() and not ((out / CARD_NAME).is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise DataError(f"{out}: is not an earlier export and would be overwritten; choose another --out")

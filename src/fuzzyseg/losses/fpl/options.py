@@ -102,4 +102,4 @@ def _is_count(value: object) -> bool:
 
 
 PAPER = FPLOptions()
-"""The default options, which are those of the FPL paper."""
+"""The default options, as in the FPL paper."""

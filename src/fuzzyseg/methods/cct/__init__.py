@@ -84,7 +84,7 @@ class CCT(Method):
         self.streams = {"labelled": Stream(Weak(), "labelled"), "unlabelled": Stream(Weak(), "unlabelled")}
 
     def forward(self, batch: Mapping[str, Batch], progress: Progress) -> Step:
-        """Compute the supervised loss and lambda times the auxiliary decoders' mean loss against the main decoder."""
+        """Compute the supervised loss, and the auxiliary decoders' mean loss against the main decoder."""
         labelled, free = batch["labelled"], batch["unlabelled"]
         assert labelled.mask is not None
         net, mask = self.student, labelled.mask
