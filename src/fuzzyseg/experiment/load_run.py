@@ -51,8 +51,6 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a run's last weights, or a model folder's weights, at the original image size.
 
-    Under torchrun, the images are distributed over the processes, and the first one writes the gallery.
-
     Args:
         source: a run folder or a model folder.
         data: folder with images and masks, or the name of an imported dataset. Default: the run's data.
@@ -66,7 +64,8 @@ def evaluate(
         progress: called with (images done, images in total).
 
     Returns:
-        The result of `fuzzyseg.inference.evaluate`, plus `data`, `split` and `calibration`.
+        The result of `fuzzyseg.inference.evaluate`, plus `data`, `split` and `calibration`, on all processes of
+        torchrun, which divide the images.
 
     Raises:
         ConfigError, DataError: the settings or the data are invalid.
@@ -77,8 +76,7 @@ def evaluate(
     if gallery is not None and run is None:
         raise ConfigError(f"{source}: is a model without a run; --gallery stores its pictures in a run folder")
     settings = config or Config()
-    limit = pixel_limit(settings.data.max_megapixels)
-    with limit, process_group(where), tempfile.TemporaryDirectory() as folder:
+    with pixel_limit(settings.data.max_megapixels), process_group(where), tempfile.TemporaryDirectory() as folder:
         if (custom := find_dataset(None if data is None else str(data))) is not None:
             data = write_dataset(custom, Path(folder) / str(data))
         card = predictor.card
