@@ -64,8 +64,7 @@ def evaluate(
         progress: called with (images done, images in total).
 
     Returns:
-        The result of `fuzzyseg.inference.evaluate`, plus `data`, `split` and `calibration`, on all processes of
-        torchrun, which divide the images.
+        The result of `fuzzyseg.inference.evaluate`, plus `data`, `split` and `calibration`. Processes split the images.
 
     Raises:
         ConfigError, DataError: the settings or the data are invalid.
