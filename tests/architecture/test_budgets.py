@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "fuzzyseg"
 FILE, FUNCTION, METHOD = 300, 60, 150
 ALLOWANCES = {
-    "training and data": 18_600,
+    "training and data": 18_500,
     "reports, outputs, export, suggestions, distillation, trackers": 3_000,
     "several processes, sharding, Ray, dry run, threads, checkpointing": 550,
 }
