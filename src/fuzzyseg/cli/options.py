@@ -1,4 +1,4 @@
-"""Options shared by several commands, with the settings' help texts, and their conversion to a `Config`."""
+"""Options shared by several commands, with the help text of each setting, and conversion of options to a `Config`."""
 
 import functools
 import inspect

@@ -74,7 +74,7 @@ class Sharding:
 
 
 def gathered(values: Any, keep: bool = True) -> Any:
-    """Return nested containers with sharded tensors replaced by whole ones on the CPU, or by None unless `keep`."""
+    """Return nested containers with sharded tensors replaced by whole ones on the CPU if `keep`, otherwise by None."""
     if isinstance(values, DTensor):
         whole = values.full_tensor()
         return whole.cpu() if keep else None

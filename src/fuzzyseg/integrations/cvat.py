@@ -2,8 +2,8 @@
 
     cvat-cli task auto-annotate 137 --function-module fuzzyseg.integrations.cvat -p run=str:runs/first
 
-Task labels are matched by name; `--allow-unmatched-labels` skips classes that the task lacks. The environment variable
-FUZZYSEG_RUN may specify the run instead of the parameter. Needs `pip install cvat-cli`.
+Task labels are matched by name; `--allow-unmatched-labels` skips classes that the task lacks. Instead of passing `run`,
+you can set the environment variable FUZZYSEG_RUN. Needs `pip install cvat-cli`.
 """
 
 from __future__ import annotations

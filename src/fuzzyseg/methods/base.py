@@ -176,7 +176,7 @@ class Method(nn.Module):
         return student, student if teacher is None else teacher
 
     def networks(self) -> Iterable[nn.Module]:
-        """Return the networks whose encoders form the role `backbone`: all direct children with an encoder."""
+        """Return the networks whose encoders make up the role `backbone`: all direct children with an encoder."""
         return [child for child in self.children() if hasattr(child, "encoder")]
 
     def roles(self) -> dict[str, Role]:

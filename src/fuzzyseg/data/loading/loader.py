@@ -32,7 +32,7 @@ _MAX_AHEAD = 32
 
 
 class ImageReader(Protocol):
-    """Interface of `fuzzyseg.data.Reader` and `fuzzyseg.data.loading.reader.LazyReader`."""
+    """Interface implemented by `fuzzyseg.data.Reader` and `fuzzyseg.data.loading.reader.LazyReader`."""
 
     def read(self, item: Item, with_mask: bool) -> tuple[Tensor | Large, Tensor | Large | None]:
         """Read the image (C,H,W), uint8 or float32 in units, and if with_mask the mask (H,W). Raises DataError."""

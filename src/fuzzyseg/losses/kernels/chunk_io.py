@@ -167,7 +167,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 class ResizedSource:
-    """Source of logits (B,C,h,w) whose size differs from the loss's."""
+    """Source of logits (B,C,h,w) that are interpolated to the loss's resolution as they are read."""
 
     def __init__(self, logits: Tensor, grid: Grid) -> None:
         self.logits, self.grid = logits, grid
