@@ -32,6 +32,7 @@ ELSEWHERE = {
     "fuzzyseg demo": "tests/experiment/test_demo.py",
     "torchrun --nproc-per-node=4 -m fuzzyseg predict": "tests/cli/test_torchrun.py",
     "cvat-cli task auto-annotate": "tests/integrations/test_cvat.py",
+    "python tests/chaos/": "tests/chaos/test_chaos.py",
     "import openvino": "tests/inference/export/test_other_runtimes.py",
 }
 """Beginnings of commands and code that another test runs in a similar form, since they take minutes or need a server or
