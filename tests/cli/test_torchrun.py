@@ -11,11 +11,13 @@ import torch
 from typer.testing import CliRunner
 
 from fuzzyseg.cli import app
-from fuzzyseg.cli.errors import Verb
+from fuzzyseg.cli.errors import Verb, explained
 from fuzzyseg.config import ConfigError
 from fuzzyseg.experiment.process_group import process_group
 from fuzzyseg.inference import save_model
 from fuzzyseg.networks import build_network
+from fuzzyseg.ops import distributed
+from fuzzyseg.run.environment import first_process
 from support.small_images import card
 from support.tiny_data import write_folder
 
@@ -74,6 +76,30 @@ def test_a_group_that_cannot_form_is_refused(monkeypatch, variables, words):
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=words), process_group(torch.device("cpu")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("variables", "first"),
+    [({}, True), ({"RANK": "1"}, True), ({"WORLD_SIZE": "2"}, True), ({"WORLD_SIZE": "2", "RANK": "1"}, False)],
+)
+def test_a_single_process_is_the_first(monkeypatch, variables, first):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert first_process() == first
+
+
+def test_a_lost_connection_is_another_process_that_failed(monkeypatch):
+    def lost(*arguments):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer")
+
+    monkeypatch.setattr(distributed, "active", lambda: True)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_gather", lost)
+    with pytest.raises(RuntimeError) as found:
+        distributed.gather(torch.zeros(2))
+    assert explained(found.value, "evaluate") == ("fuzzyseg evaluate: another process failed; see its message", 1)
 
 
 def on_two_processes(*command):

@@ -21,7 +21,7 @@ from fuzzyseg.data import DataError
 from fuzzyseg.data.splits import validation
 from fuzzyseg.engine import NonFiniteLoss
 from fuzzyseg.engine.checkpoint import save
-from fuzzyseg.experiment import evaluate
+from fuzzyseg.experiment import evaluate, results
 from fuzzyseg.experiment.validation import Scoring
 from fuzzyseg.ops.resize import resize_logits
 from fuzzyseg.run import RunFolder, RunFolderError
@@ -502,3 +502,9 @@ def test_more_positive_classes_than_there_are_is_an_error(folder, tmp_path, key)
     config = settings(folder, tmp_path / "run", loss={"name": "fuzzy", key: 3})
     with pytest.raises(ConfigError, match=f"loss.{key}: found K = 3 for 3 classes"):
         run(config)
+
+
+def test_a_damaged_record_of_sessions_does_not_stop_a_resumed_run(tmp_path):
+    run = RunFolder(tmp_path)
+    run.environment.write_text('{"python": "3.11", "earlier": 5}')
+    assert results.sessions(run, {"python": "3.12"}, {"step": 1}) == {"python": "3.12", "earlier": [{"python": "3.11"}]}

@@ -103,6 +103,8 @@ def explained(error: Exception, command: str | None) -> tuple[str, int]:
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         advice = "choose a smaller --batch, --crop or image size, or evaluate.mode=sliding"
         return f"fuzzyseg {command}: out of memory ({text[:200] or type(error).__name__}); {advice}", FAILED
+    if ours and Path(ours[-1].filename) == PACKAGE / "ops" / "distributed.py":  # the connection was closed
+        return f"fuzzyseg {command}: another process failed; see its message", FAILED
     place = f" in {Path(ours[-1].filename).relative_to(PACKAGE).as_posix()}, line {ours[-1].lineno}" if ours else ""
     summary = f"{type(error).__name__}: {text[:300]}".rstrip(": ")
     return f"fuzzyseg {command} failed{place} ({summary}); --debug shows the traceback to report", FAILED

@@ -8,7 +8,7 @@ import typer
 
 from fuzzyseg.cli.options import DEVICE, Given, Import, Json, option, takes
 from fuzzyseg.cli.progress import counter
-from fuzzyseg.run.environment import process_number
+from fuzzyseg.run.environment import first_process
 from fuzzyseg.run.logs import SCORE
 
 
@@ -42,7 +42,7 @@ def evaluate(
     """
     from fuzzyseg.experiment import evaluate as score
 
-    first = process_number("RANK") == 0
+    first = first_process()
     with counter("images") as progress:
         result = score(source, progress=progress if first else None, **given)
     if not first:

@@ -10,7 +10,7 @@ from fuzzyseg.cli.errors import FAILED, complain
 from fuzzyseg.cli.options import DEVICE, Given, listed, option, parse, takes
 from fuzzyseg.cli.progress import counter
 from fuzzyseg.config import parse_size
-from fuzzyseg.run.environment import process_number
+from fuzzyseg.run.environment import first_process
 
 
 @takes(
@@ -55,7 +55,7 @@ def predict(
     parse(given, "scales", lambda text: [float(part) for part in listed(text)])
     from fuzzyseg.experiment import predict as segment
 
-    first = process_number("RANK") == 0
+    first = first_process()
     with counter("images") as progress:
         written, failures = segment(source, images, out, progress=progress if first else None, **given)
     if first:

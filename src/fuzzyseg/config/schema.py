@@ -158,7 +158,7 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     track: TrackConfig = Field(default_factory=TrackConfig)
     seed: int = Field(0, ge=0)
-    """Random seed for image order, crops, colour jitter and initial weights."""
+    """Seed of all random numbers, such as those for image order, crops, colour jitter and initial weights."""
     init: Texts = None
     """Initial weights: a file or a run for each network that the method trains."""
     out: str | None = None

@@ -64,7 +64,8 @@ def evaluate(
         progress: called with (images done, images in total).
 
     Returns:
-        The result of `fuzzyseg.inference.evaluate`, plus `data`, `split` and `calibration`. Processes split the images.
+        The result of `fuzzyseg.inference.evaluate`, plus `data`, `split` and `calibration`. Under torchrun, the
+        processes divide the images: call it on all of them.
 
     Raises:
         ConfigError, DataError: the settings or the data are invalid.
@@ -80,8 +81,7 @@ def evaluate(
             data = write_dataset(custom, Path(folder) / str(data))
         card = predictor.card
         items, split, void, place = _items(Path(source), data, predictor, config, split)
-        for note in (*header_notes(items), *card.range_warnings(items)):
-            logger.warning(printable(note))
+        _warn(*header_notes(items), *card.range_warnings(items))
         chosen = settings.evaluate.model_copy(update={"gallery": gallery or 0})
         chosen.mode = mode or chosen.mode  # type: ignore[assignment]
         counts: list[Any] = []
@@ -124,8 +124,7 @@ def _items(
     root = None if config is None or config.data.root is None else Path(config.data.root).resolve()
     if data is not None and (split is not None or Path(data).resolve() != root):
         dataset, where = read_for(Path(data), predictor, config), str(data)
-        for note in (note for note in dataset.notes if "not read as" in note or UNDECLARED in note):
-            logger.warning(printable(note))
+        _warn(*(note for note in dataset.notes if "not read as" in note or UNDECLARED in note))
         split, void = split or ("all" if dataset.val is None else "val"), dataset.ignore_index
         items = dataset.items if split == "all" else split_of(dataset, split)
     elif config is not None and config.data.root is not None:
@@ -169,15 +168,22 @@ def predict(
     predictor, config = load(source, network=network, device=where), run_config(Path(source))
     if max_megapixels is None and config is not None:
         max_megapixels = config.data.max_megapixels
-    if {"k", "sets"} & set(write):
-        options["fuzzy"] = sets_of(Path(source), config)
     if ray is not None:
         from fuzzyseg.integrations.ray import ray_workers
 
         options["spread"] = ray_workers(ray, max_megapixels)
     files = [Path(each) for each in ([images] if isinstance(images, str | Path) else images)]
     with pixel_limit(max_megapixels), process_group(where):
+        if {"k", "sets"} & set(write):
+            options["fuzzy"] = sets_of(Path(source), config)
         return predict_files(predictor, files, Path(out), write=write, progress=progress, **options)
+
+
+def _warn(*notes: str) -> None:
+    """Log warnings that are the same on all processes, on the first one only."""
+    if distributed.rank() == 0:
+        for note in notes:
+            logger.warning(printable(note))
 
 
 def sets_of(source: Path, config: Config | None) -> Fuzzy:
@@ -185,8 +191,7 @@ def sets_of(source: Path, config: Config | None) -> Fuzzy:
     from fuzzyseg.experiment.analyse.inputs import fuzzy_sets  # imports this module
 
     options, threshold, notes = fuzzy_sets(config, None, None, run_folder(source))
-    for note in notes:
-        logger.warning(note)
+    _warn(*notes)
     assert threshold is not None
     return Fuzzy(threshold, options)
 
@@ -221,9 +226,8 @@ def read_for(root: Path, predictor: Predictor, config: Config | None) -> DataSet
         dataset = read_configured(config.data, fallback=card.label_map, unlabelled=False)
     else:
         dataset = read_dataset(root, fallback=card.label_map, snap=config is not None and config.data.snap)
-    for note in dataset.notes:
-        if note.startswith("warning: "):
-            logger.warning("%s: %s", root, note.removeprefix("warning: "))
+    prefix = "warning: "
+    _warn(*(f"{root}: {note.removeprefix(prefix)}" for note in dataset.notes if note.startswith(prefix)))
     if dataset.classes != card.classes:
         raise ConfigError(
             f"{root}: its classes are {', '.join(dataset.classes)}, those of the model {', '.join(card.classes)}; "

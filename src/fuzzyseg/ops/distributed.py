@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def active() -> bool:
-    """Return whether training uses more than one process."""
+    """Return whether a process group of more than one process is active."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -23,7 +23,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Return the number of training processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if active() else 1
 
 

@@ -25,6 +25,11 @@ def process_number(name: str, default: int = 0) -> int:
     return int(text)
 
 
+def first_process() -> bool:
+    """Return whether this is torchrun's first process, or the only one. Raises ValueError as `process_number` does."""
+    return process_number("WORLD_SIZE", 1) < 2 or process_number("RANK") == 0
+
+
 def job() -> str | None:
     """Return an identifier of the torchrun process that started this one, or None. Restarts do not change it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:

@@ -40,7 +40,7 @@ _MEGAPIXELS: ContextVar[int | None] = ContextVar("megapixels", default=None)
 
 @contextmanager
 def pixel_limit(megapixels: int | None) -> Iterator[None]:
-    """Context manager that limits the size, in megapixels, of images that are decoded as a whole. None: no change.
+    """Limit the size, in megapixels, of images that are decoded as a whole. None: no change.
 
     The default is Pillow's `MAX_IMAGE_PIXELS`, which is never changed. Forked processes inherit the limit, but new
     threads and other processes do not.

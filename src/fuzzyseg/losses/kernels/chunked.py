@@ -30,10 +30,9 @@ class LossInputs:
 
     student, teacher: logits (B,C,*spatial). other: logits of a second image, which replace the teacher's where `mask`
     (B,*size) is True. size: spatial size of the loss; logits of a different size (four axes only) are interpolated
-    bilinearly, using `align_corners`, before they are mixed. valid (B,*size): bool or non-negative
-    weights, or None. threshold: 0-dim or (B,*size). options: None for cross entropy on the teacher's top class. mean:
-    compute the mean over valid pixels instead of the map, which is not multiplied by valid. The last four request
-    further outputs.
+    bilinearly, using `align_corners`, before they are mixed. valid (B,*size): bool or non-negative weights, or None.
+    threshold: 0-dim or (B,*size). options: None for cross entropy on the teacher's top class. mean: compute the mean
+    over valid pixels instead of the map, which is not multiplied by valid. The last four request further outputs.
     """
 
     student: Tensor
