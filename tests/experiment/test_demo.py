@@ -23,7 +23,7 @@ def test_demo_compares_three_arms_and_predicts(tmp_path):
     assert done.table in said
     pictures = sorted((tmp_path / "demo" / "pictures").iterdir())
     assert len(pictures) == 3
-    assert len(list(pictures[0].glob("*demo_0000*"))) == 2  # mask and overlay
+    assert len(list(pictures[0].rglob("*demo_0000*"))) == 2  # mask and overlay
     with pytest.raises(ConfigError, match="not empty"):
         module.demo(tmp_path / "demo", say=said.append)
 

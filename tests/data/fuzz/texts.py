@@ -44,7 +44,7 @@ LISTS = {
 
 def said_pairs(name, data):
     """What a list says, read in the plainest way."""
-    text = data.decode("utf-8-sig")
+    text = data.decode("utf-8-sig", "surrogateescape")
     if name == "manifest.csv":
         rows = list(csv.DictReader(io.StringIO(text)))
         return [(row["image"].strip(), (row.get("mask") or "").strip()) for row in rows]
