@@ -496,7 +496,7 @@ def test_names_in_two_unicode_forms_are_paired(tmp_path, layout, image, mask):
 def test_names_that_differ_in_case_get_a_hint(tmp_path):
     put(tmp_path / "images/IMG_0.JPG")
     put(tmp_path / "masks/img_0.png")
-    with pytest.raises(DataError, match=r"img_0\.png: is a mask without an image.*'IMG_0'.*case only"):
+    with pytest.raises(DataError, match=r"img_0\.png: is a mask without an image.*'IMG_0'.*only in case"):
         read_dataset(tmp_path)
 
 
